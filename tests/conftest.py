@@ -2,6 +2,7 @@
 
 import asyncio
 import asyncio.runners
+import gc
 import logging
 import os
 import sys
@@ -143,6 +144,17 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> CachePlace:
         return DiskPlace(tmp_path / "c")
     server: RedisServer = request.getfixturevalue("redis_server")
     return RedisPlace(server, server.create_database())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without the garbage collector: what it would look through again and again stays to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

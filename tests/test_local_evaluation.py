@@ -10,7 +10,9 @@ from flowkit.errors import ConfigurationError
 from flowkit.messages import ToolSpec
 from flowkit.models.offline.choosing import choose_calls
 from flowkit.models.offline.embeddings import SentenceEmbedder
-from tests.evaluation import NOW, PARTS, Call, are_calls_right, are_tools_right, load_cases
+from flowkit.models.offline.grounding import ground
+from tests.evaluation import NOW, PARTS, Call, Case, are_calls_right, are_tools_right, load_cases
+from tests.evaluation.services import load_services
 
 CASES = load_cases()
 
@@ -57,6 +59,29 @@ def test_most_requests_it_was_written_against_go_to_the_right_tool(part: str) ->
         choices = choose_calls(embedder, case.request, case.specs, NOW)
         right += are_tools_right(case, [Call(choice.tool.name, {}) for choice in choices.calls])
     assert right >= 0.9 * len(first)
+
+
+def test_most_requests_to_services_it_was_developed_with_go_to_the_right_tool() -> None:
+    embedder = load_embedder()
+    rows = load_services("services_development")
+    right = 0
+    for service, specs, request, calls in rows:
+        choices = choose_calls(embedder, request, specs, NOW)
+        case = Case(service, "korean", request, calls)
+        right += are_tools_right(case, [Call(choice.tool.name, {}) for choice in choices.calls])
+    assert right >= 0.9 * len(rows)
+
+
+def test_a_number_with_a_unit_fills_no_argument_that_is_counted_in_another() -> None:
+    counts: dict[str, JSON] = {
+        "nights": {"type": "integer"},
+        "guests": {"type": "integer"},
+        "days": {"type": "integer"},
+    }
+    parameters: dict[str, JSON] = {"type": "object", "properties": counts, "required": list(counts)}
+    grounded = ground(parameters, "3 박 2 weeks")
+    assert grounded.missing == ("guests",)
+    assert grounded.schema["properties"] == {"nights": {"enum": [3]}, "days": {"enum": [14]}}
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,21 @@ def test_against_ends_with_1_when_something_got_worse(
     assert "worse: model: right 100%, now 75% (-25 points)" in worse.out
 
 
+def test_against_a_measurement_of_others_is_refused_before_anybody_is_asked(
+    flowkit: Command, server: TimedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    run = ("measure", "orders.py", "--models", "new=strong", "--cases")
+    assert flowkit(*run, "cases.yaml", "--json", "before.json").code == 0
+    asked = len(server.requests)
+    other = flowkit("measure", "orders.py", "--models", "strong", "--cases", "cases.yaml", "--against", "before.json")
+    (tmp_path / "others.yaml").write_text("cases:\n  - message: Anything\n")
+    others = flowkit(*run, "others.yaml", "--against", "before.json")
+    assert (other.code, others.code, len(server.requests)) == (2, 2, asked)
+    assert "no model in common: 'strong' here, 'new' there" in other.err
+    assert "no case in common: 'Anything' here, 'Where is A1?'" in others.err
+
+
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     (tmp_path / "orders.py").write_text(APP)
@@ -137,6 +152,10 @@ def test_page_is_drawn_in_a_browser(flowkit: Command, server: TimedServer, tmp_p
     pytest.importorskip("playwright", reason=NEEDS_ALL)
     from playwright.sync_api import sync_playwright
 
+    with (tmp_path / "cases.yaml").open("a", encoding="utf-8") as cases:
+        cases.write(
+            "\n  - message: 주문 A2는 어디에 있나요?\n    name: 지난주에 주문한 찻잔 세트가 지금 어디쯤 있나요?\n"
+        )
     models = ",".join(f"{name}@{server.base_url}" for name in ("cheap", "middle", "strong"))
     flowkit(
         *("measure", "orders.py", "--models", models, "--cases", "cases.yaml", "--html", "m.html"),
@@ -152,6 +171,11 @@ def test_page_is_drawn_in_a_browser(flowkit: Command, server: TimedServer, tmp_p
                 page.screenshot(path=f"{folder}/measure-{scheme}.png", full_page=True)
                 page.set_viewport_size({"width": 390, "height": 800})
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            cut = page.evaluate("""[...document.querySelectorAll("svg text:not([transform])")].filter(text => {
+                const box = text.getBBox(), view = text.ownerSVGElement.viewBox.baseVal;
+                return box.x < 0 || box.x + box.width > view.width;
+            }).map(text => text.textContent)""")
+            assert cut == [], "a name in Korean is as wide as its syllables"
             colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
             assert colour == {"light": "rgb(255, 255, 255)", "dark": "rgb(13, 17, 23)"}[scheme]
         browser.close()
@@ -168,7 +192,7 @@ def test_embedded_model_is_measured_for_real(tmp_path: Path, monkeypatch: pytest
         pytest.skip("the offline demo model isn't here, and tests download nothing")
     flowkit = make_command(tmp_path, monkeypatch)
     file = yaml.safe_load((ROOT / "recipes" / "cases" / "shop.yaml").read_text(encoding="utf-8"))
-    file["cases"] = [case for case in file["cases"] if "ORD-1001" in case["message"]]  # a return among them
+    file["cases"] = [case for case in file["cases"] if "ORD-1002" in case["message"]]  # a return among them
     (tmp_path / "few.yaml").write_text(json.dumps(file, ensure_ascii=False), encoding="utf-8")
     ended = flowkit(
         *("measure", str(ROOT / "recipes" / "shop.py"), "--models", "local", "--json", "m.json"),

@@ -14,6 +14,7 @@ from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -26,9 +27,9 @@ from flowkit.journal import Journal, Retry, RunJournal, migrate
 from flowkit.journal.postgres.address import read_address
 from flowkit.journal.postgres.link import PostgresLink
 from flowkit.journal.postgres.schema import VERSION
-from flowkit.journal.postgres.session import Session
+from flowkit.journal.postgres.session import Session, may_pass
 from flowkit.journal.postgres.texts import array, bind, literal
-from flowkit.journal.postgres.writing import PLANS, make_statements
+from flowkit.journal.postgres.writing import PLANS, begin, make_statements
 from flowkit.web.following import follow
 from tests.command import SHOP, Command
 from tests.servers.pgbouncer import PgBouncer
@@ -366,6 +367,14 @@ def test_a_large_result_is_stored_once_and_goes_with_the_last_run_that_names_it(
         "default_transaction_isolation = 'serializable'",
         "search_path = 'nowhere'",
         "array_nulls = off",
+        "lock_timeout = 1",
+        "idle_in_transaction_session_timeout = 1",
+        "default_transaction_deferrable = on",
+        "client_min_messages = 'error'",
+        "transform_null_equals = on",
+        "enable_indexscan = off",
+        "plan_cache_mode = 'force_custom_plan'",
+        "row_security = off",
     ],
 )
 def test_settings_of_the_role_change_nothing(postgres_journal: str, setting: str) -> None:
@@ -774,6 +783,66 @@ def test_the_name_of_a_journal_is_its_address_without_the_password(postgres_jour
         assert repr(journal) == f"Journal({postgres_journal!r})"
         with pytest.raises(StoreError, match="is a database, no file"):
             _ = journal.path
+
+
+@pytest.mark.parametrize(
+    "password", ["s3cr3t/t0p", "s3cr3t@t0p", "s3cr3t?t0p=1", "s3cr3t#t0p", "s3cr3t%t0p", "s3cr3t:t0p?@/"]
+)
+def test_a_password_that_should_have_been_encoded_is_not_shown(password: str) -> None:
+    with pytest.raises(FlowkitError) as caught, opened(f"postgresql://me:{password}@127.0.0.1:1/db") as journal:
+        journal.runs()
+    assert "s3cr3t" not in str(caught.value)
+    assert "t0p" not in str(caught.value)
+    assert "%40" in str(caught.value) or "refused" in str(caught.value), "it is taken as it stands, or said"
+
+
+def test_a_database_may_have_an_odd_name(postgres_server: PostgresServer, journal_template: str) -> None:
+    name = "a@b/c?d#e%41 '\"é"
+    quoted = '"' + name.replace('"', '""') + '"'
+    postgres_server.execute(f"CREATE DATABASE {quoted} TEMPLATE {journal_template}")
+    with opened(postgres_server.address(quote(name, safe=""))) as journal:
+        assert journal.runs() == []
+        assert journal.name.endswith(name)
+    postgres_server.drop_database(quoted)
+
+
+def test_a_standby_that_was_named_by_mistake_is_said(postgres_journal: str) -> None:
+    role = f"role_{token_hex(4)}"
+    ask(postgres_journal, f"CREATE ROLE {role} LOGIN SUPERUSER")
+    ask(postgres_journal, f"ALTER ROLE {role} SET default_transaction_read_only = on")
+    with pytest.raises(StoreError, match="name the primary: this is a standby, or default_transaction_read_only is on"):
+        Journal(postgres_journal.replace("flowkit@", f"{role}@"))
+
+
+def test_a_time_out_of_the_role_reaches_no_statement_and_stays_for_others(postgres_journal: str) -> None:
+    role = f"role_{token_hex(4)}"
+    ask(postgres_journal, f"CREATE ROLE {role} LOGIN")
+    ask(postgres_journal, f"ALTER ROLE {role} SET statement_timeout = '7s'")
+    link = PostgresLink(read_address(postgres_journal.replace("flowkit@", f"{role}@")))
+    found = "SELECT current_setting('statement_timeout')"
+    assert link.run(found, 30.0) == [[("30s",)]]
+    assert link.run(f"BEGIN; {found}; COMMIT", 30.0) == [[("7s",)]]
+    link.close()
+
+
+@pytest.mark.slow
+def test_a_process_that_stops_while_it_takes_a_run_keeps_it_from_nobody(postgres_journal: str) -> None:
+    """Its connection lives as long as the process; the server ends the transaction."""
+    stopped = PostgresLink(read_address(postgres_journal))
+
+    async def main() -> None:
+        with opened(postgres_journal) as journal:
+            await (await journal.open_run("r", name="n")).close()
+            stopped.run(f"{begin(durable=False)}; SELECT 1 FROM flowkit.run WHERE run_id = 'r' FOR UPDATE", 30.0)
+            run = await journal.open_run("r", name="n")
+            await claim(run, "w")
+            await run.finish("done")
+
+    asyncio.run(main())
+    with pytest.raises(psycopg.Error) as caught:
+        stopped.run("COMMIT", 30.0)
+    assert may_pass(caught.value), "it begins anew"
+    stopped.close()
 
 
 def test_a_url_is_no_path() -> None:

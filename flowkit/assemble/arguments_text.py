@@ -1,4 +1,4 @@
-"""The text of a call's arguments: when it closes, and its value once it is sealed.
+"""Parse the text of a call's arguments: detect when it closes, and read its value once it is sealed.
 
 Servers send it in fragments, whole, twice, or each time all of it so far; some send `{}` first, and some glue two calls
 together. Fragments are concatenated unless that gives no JSON. Everything here takes time linear in the text: a text is
@@ -30,7 +30,7 @@ _REST_OF_STRING = re.compile(r'(?:[^"\\]++|\\.)*+("|\\?\Z)', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a text means: `arguments`, or None with `error` for the model; `raw` is the text without its repetitions."""
+    """A parsed text: `arguments`, or None with `error` for the model; `raw` is the text without repetitions."""
 
     raw: str
     arguments: dict[str, JSON] | None
@@ -38,7 +38,7 @@ class Reading:
 
 
 class Bracket:
-    """How deep a growing JSON text stands in brackets; strings and escapes are known, whatever cuts them."""
+    """The bracket depth of a growing JSON text; strings and escapes can be cut anywhere."""
 
     __slots__ = ("_begun", "_depth", "_escaped", "_in_string")
 

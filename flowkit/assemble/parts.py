@@ -11,7 +11,7 @@ from flowkit.models.base import ProviderDelta, RefusalDelta, TextDelta, Thinking
 
 @dataclass(frozen=True, slots=True)
 class CallOpened:
-    """A call whose name is known; `index` counts the calls of this turn from 0, as they came."""
+    """A call with a known name; `index` counts the calls of this turn from 0, in order of arrival."""
 
     index: int
     name: str
@@ -27,7 +27,7 @@ class CallFragment:
 
 @dataclass(frozen=True, slots=True)
 class CallReady:
-    """A soft signal: the arguments have just closed to an object that isn't empty. They may still turn out others."""
+    """A soft signal: the arguments have just closed to a non-empty object. They may still change."""
 
     index: int
     name: str
@@ -36,11 +36,11 @@ class CallReady:
 
 @dataclass(frozen=True, slots=True)
 class SealedCall:
-    """Nothing can change this call any more.
+    """The call is final.
 
     `arguments` are None with an `error` for the model when they can't be read, and without one when the call is
-    `custom`: its input is the free text `raw`. `provider` has to go back with the call. `wire_id` is the id that the
-    server gave it, which may be missing or stand for several calls.
+    `custom`: its input is the free text `raw`. `provider` must be sent back with the call. `wire_id` is the server's
+    id, which may be missing or shared by several calls.
     """
 
     index: int
@@ -56,7 +56,7 @@ class SealedCall:
 
 @dataclass(frozen=True, slots=True)
 class CallVoided:
-    """A call that never came to its end; it must not run, whatever its arguments parse to."""
+    """An incomplete call. It must not run, even if its arguments parse."""
 
     index: int
     reason: str
@@ -79,7 +79,7 @@ CallState = Literal["open", "sealed", "invalid", "void"]
 
 @dataclass(frozen=True, slots=True)
 class TurnCall:
-    """One call of a turn. Only a `sealed` one may run; of a `void` one `arguments` shows what came, if that parses."""
+    """One call of a turn. Only a `sealed` call can run; the `arguments` of a `void` call are those that arrived, if they parse."""
 
     index: int
     id: str

@@ -15,7 +15,7 @@ from flowkit.cli.options import AppTarget, BaseUrl, Data, User, read_pairs
 from flowkit.cli.output import note, say
 from flowkit.errors import ConfigurationError
 from flowkit.measure.cases import CasesError, CasesFile, load_cases
-from flowkit.measure.comparing import Comparison, Tolerance, compare
+from flowkit.measure.comparing import Comparison, Tolerance, check_comparable, compare
 from flowkit.measure.measuring import Candidate, Measuring
 from flowkit.measure.page import write_page
 from flowkit.measure.records import CaseRun, read_measured
@@ -81,6 +81,8 @@ def measure_models(
         _open_models(loaded, models, base_url, price) as candidates,
         _open_judge(loaded, judge or file.judge) as judging,
     ):
+        if before is not None:  # before anything is paid for
+            check_comparable([one.label for one in candidates], [case.name for case in file.cases], before)
         measuring = Measuring(
             loaded,
             candidates,

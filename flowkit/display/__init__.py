@@ -1,1 +1,1 @@
-"""What a person watching a run sees: live on a terminal, plain text in a pipe."""
+"""Display runs: live on a terminal, as plain text in a pipe."""

@@ -52,7 +52,7 @@ _CONTROLS = ("each", "when", "fallback", "group")
 
 
 def say_call(block: CallBlock) -> str:
-    """Write the call as code; a node that is no call (it holds others, or asks a model) by its name and kind."""
+    """Format the call as code; a node that is no tool call (it contains others, or calls a model) by its name and kind."""
     is_no_call = block.arguments is None and block.state not in ("new", "void")
     if is_no_call or (block.name in _CONTROLS and not block.arguments):
         is_named_so = block.call.rsplit("/", 1)[-1] == block.name
@@ -123,7 +123,7 @@ RESULT_LIMIT = 160
 
 
 class PlainDisplay:
-    """Writes text as it comes to `answer`, and a line for each call that has ended to `notes`.
+    """Write text to `answer` as it arrives, and a line for each finished call to `notes`.
 
     Thinking isn't written: in a pipe it can't be distinguished from the answer.
     """
@@ -135,7 +135,7 @@ class PlainDisplay:
         self._is_mid_line = False
 
     def show(self, event: Event) -> None:
-        """Take an event in and write what it says."""
+        """Display an event."""
         block = self.transcript.apply(event)
         if isinstance(block, CallBlock) and not block.is_open and event.type in CALL_ENDS:
             self._write_call(block)

@@ -46,7 +46,7 @@ class Summary:
 
 
 def summarise(events: Sequence[Event]) -> Summary:
-    """Sum up these events, which may be those of a run in progress."""
+    """Summarise these events, also of a run in progress."""
     timeline = fold(events)
     spans = [(turn.started_s, timeline.wall_s if turn.ended_s is None else turn.ended_s) for turn in timeline.turns]
     spans += [(call.started_s or 0.0, call.ended_s or timeline.wall_s) for call in timeline.leaves]
@@ -96,8 +96,8 @@ def say_summary(summary: Summary) -> list[str]:
 
 
 def _find_unused(events: Sequence[Event]) -> tuple[str, ...]:
-    """Find the prefetched calls that no other call equals, once the run is over; until then one may come."""
-    if not any(isinstance(event, RunFinished) for event in events):
+    """Find the prefetched calls that no other call equals, once the run is done; until then one may come."""
+    if not any(isinstance(event, RunFinished) and event.status == "done" for event in events):
         return ()
     names = {event.call: event.name for event in events if isinstance(event, CallNew)}
     calls = {

@@ -13,7 +13,7 @@ _FINITE = (str, int, bool, str | None, int | None, tuple[str, ...])
 
 
 def dump_event(event: Event) -> bytes:
-    """Write an event as its `to_json` says, to the byte; raises `ValueError` for what isn't JSON."""
+    """Serialise an event, byte for byte as its `to_json`; raises `ValueError` for a value that isn't JSON."""
     if isinstance(event, UsageReported):  # its usage has a form of its own
         return codec.dumps(event.to_json())
     try:

@@ -10,6 +10,7 @@ from flowkit.codec import JSON
 from flowkit.errors import ToolResultError
 from flowkit.references import ToolCall
 from flowkit.tools import Tool
+from flowkit.tools.schema.results import describe_misfit
 
 T = TypeVar("T")
 
@@ -73,10 +74,14 @@ class Outcome:
             raise ToolResultError(
                 f"call {self.call.id!r} has no result, it is {self.state}: {self.error or 'no reason'}"
             )
-        try:
-            return tool.load(self.value)
-        except ValidationError as misfit:
-            first = misfit.errors()[0]
-            raise ToolResultError(
-                f"the result of {self.call.id!r}, of {self.call.name!r}, isn't what {tool.name!r} returns: {first['msg']}"
-            ) from misfit
+        return load_result(tool, self.call.id, self.call.name, self.value)
+
+
+def load_result(tool: Tool[..., Any], call_id: str, name: str, value: JSON) -> Any:
+    """Load a call's result as its tool's type; raises `ToolResultError` for one of another shape."""
+    try:
+        return tool.load(value)
+    except ValidationError as misfit:
+        raise ToolResultError(
+            f"the result of {call_id!r}, of {name!r}, isn't what {tool.name!r} returns: {describe_misfit(misfit, value)}"
+        ) from misfit

@@ -27,6 +27,7 @@ from flowkit.executor.entries import MODEL_SLOT, Entry, Failure
 from flowkit.executor.gates import Gates
 from flowkit.executor.intake import Intake
 from flowkit.executor.lending import Lending
+from flowkit.executor.outcomes import load_result
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.retries import Retries, find_timeout
 from flowkit.executor.seals import INSIDE, Seal, find_unsealed
@@ -78,7 +79,7 @@ class Workers:
         self._random = random
         self._ready = table.ready
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._context = enter_run(identity, log)
+        self._context = enter_run(identity, log, table.known)
         inside = INSIDE.get()
         self._inside = inside if inside is not None and inside.is_open else None
         """The call of the enclosing run, if it wasn't sealed when this run started."""
@@ -122,9 +123,8 @@ class Workers:
 
     def _start_apart(self) -> None:
         """Start a task for each call, and each errand, that needs one of its own."""
-        apart, errands = self._table.apart, self._table.errands
-        while apart:
-            entry = apart.popleft()
+        apart, errands = self._table.take_apart()
+        for entry in apart:
             match entry.phase:
                 case phases.LOOKUP:
                     work = self._shared_runs.look(entry)
@@ -133,8 +133,8 @@ class Workers:
                 case _:
                     work = self._judge(entry)
             self._keep(self._run_errand(work))
-        while errands:
-            self._keep(self._run_errand(errands.popleft()))
+        for errand in errands:
+            self._keep(self._run_errand(errand))
 
     async def _run_errand(self, errand: Coroutine[Any, Any, object]) -> None:
         await errand
@@ -411,7 +411,7 @@ class Workers:
         entry = self._intake.add_made(tool, tool.call(*args, **kwargs), caller)
         await self._wait_within(caller, entry)
         raw = entry.more.raw
-        return tool.load(entry.value) if raw is None else raw
+        return load_result(tool, entry.id, tool.name, entry.value) if raw is None else raw
 
     async def _wait_sealed(self, caller: Entry) -> None:
         """Wait until all calls around it are sealed, before a running tool makes a call that changes something."""

@@ -49,7 +49,7 @@ _OF_RECIPE = (
 
 
 def name_test(run: RecordedRun | RecordedRecipe, hide: Sequence[str] = ()) -> str:
-    """Name the test of a run, after the user's message or a recipe's name and inputs, without what is hidden.
+    """Name the test of a run after the user's message, or a recipe's name and inputs, without hidden texts.
 
     >>> _slug("Where is my order, ORD-1002?")
     'where_is_my_order_ord_1002'
@@ -87,7 +87,7 @@ def write_test(
 
 
 def find_hidden(texts: Sequence[str], hidden: Sequence[str]) -> str | None:
-    """Find the first text that had to be hidden and stands in one of these files all the same."""
+    """Find the first text that should be hidden but is in one of these files."""
     return next(
         (secret for secret in hidden for text in texts if secret in text or json.dumps(secret)[1:-1] in text), None
     )

@@ -1,6 +1,6 @@
-"""A run of an agent as its journal knows it: its message, its model's answers, and its tools' results.
+"""Read an agent's run from the journal: its message, its model's answers, and its tools' results.
 
-A run of a recipe as its journal knows it: its inputs, and what each step gave, under the step's id.
+Read a recipe's run from the journal: its inputs, and each step's result by the step's id.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ _MEDIA = "$media"
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """A call that the model made; `error` is what the model read where it failed. Secrets are masked."""
+    """A call by the model; `error` is the message that the model read if it failed. Secrets are masked."""
 
     tool: str
     arguments: Mapping[str, JSON]
@@ -77,7 +77,7 @@ class RecordedRun:
 
 
 def read_run(journal: Journal, run_id: str) -> RecordedRun:
-    """Read a run of an agent that has ended. Raises `ConfigurationError` for any other."""
+    """Read a finished run of an agent. Raises `ConfigurationError` for any other."""
     details = journal.show(run_id)
     if details is None:
         raise ConfigurationError(f"no run {run_id!r} in the journal")
@@ -138,7 +138,7 @@ def _read_turns(details: RunDetails) -> tuple[tuple[RecordedCall, ...], tuple[As
 
 
 def _read_refusal(approval: Approval | None) -> str | None:
-    """Read what a person said who denied the call; None for a call that nobody denied."""
+    """Return the reason given for denying the call; None for a call that wasn't denied."""
     decision = None if approval is None else approval.decision
     return f"denied: {decision.reason or 'no reason given'}" if decision is not None and not decision.approved else None
 
@@ -153,7 +153,7 @@ def _read_arguments(text: str) -> Mapping[str, JSON]:
 
 
 def keep_media(value: JSON) -> JSON:
-    """Put the content of images, sounds and files into a result; the journal keeps it beside, and not for ever."""
+    """Put the content of images, audio and files into a result; the journal stores it separately, for a limited time."""
     media = read_media(value)
     if media is not None:
         return {_MEDIA: (fill_media(media) or media).to_json()}
@@ -175,7 +175,7 @@ def give_media(value: JSON) -> JSON:
 
 @dataclass(frozen=True, slots=True)
 class RecordedStep:
-    """What a call gave; `error` is why it failed, `is_denied` says that a person denied it."""
+    """A step's result; `error` is the reason of a failure, `is_denied` means that a person denied it."""
 
     id: str
     tool: str
@@ -216,7 +216,7 @@ class RecordedRecipe:
 
 
 def read_recipe_run(details: RunDetails) -> RecordedRecipe:
-    """Read a run of a recipe that has ended. Raises `ConfigurationError` for any other."""
+    """Read a finished run of a recipe. Raises `ConfigurationError` for any other."""
     summary = details.summary
     if summary.status not in ("done", "failed"):
         raise ConfigurationError(
@@ -261,7 +261,7 @@ def write_recipe_run(run: RecordedRecipe, path: Path, hide: Sequence[str] = ()) 
 
 
 def load_recipe_run(path: Path) -> RecordedRecipe:
-    """Read what `write_recipe_run` wrote."""
+    """Read the file of `write_recipe_run`."""
     try:
         first, *lines = [cast(dict[str, JSON], loads(line)) for line in path.read_bytes().splitlines()]
         about = cast(dict[str, JSON], first["about"])

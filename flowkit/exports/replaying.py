@@ -1,11 +1,11 @@
-"""Rerun an agent, or a recipe, from a recording: the model's answers and the tools' results are those of the recording.
+"""Rerun an agent or a recipe from a recording, with the recorded model answers and tool results.
 
 Nothing leaves the process and no tool runs. What is new is the agent itself: its code, its instructions and its tools'
 schemas of today, with which the same answers have to lead to the same calls and the same output.
 
-Rerun a recipe from a recording: each step gives what the step of this id gave when it was recorded.
+Rerun a recipe from a recording: each step returns the recorded result of the step with its id.
 
-No tool runs and no model is asked. What is new is the recipe itself: its steps, conditions and loops of today, which
+No tool runs and no model is called. Only the recipe itself is new: its current steps, conditions and loops, which
 have to make the same calls, with the same arguments, of the same results.
 """
 
@@ -54,7 +54,7 @@ _TURN_CALL = r"turn/(\d+)(?:/attempt/\d+)?/call/(\d+)"
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What came of a replay: the calls that the model's answers led to, and the output as JSON."""
+    """The result of a replay: the calls that followed from the model's answers, and the output as JSON."""
 
     calls: list[tuple[str, dict[str, Any]]]
     output: Any
@@ -71,9 +71,9 @@ def replay_run(
 ) -> Replay:
     """Replay a run of this app's agent or recipe from a recording that `flowkit runs export --test` wrote.
 
-    `data` is what instructions, and functions that name tools, look at; no tool sees it, since none runs. `tools` is
+    `data` is passed to instructions and to functions that choose tools; tools don't run, so they don't see it. `tools` is
     the Python file with the tools of a recipe in YAML. Raises
-    `ModelError` with the difference where the conversation isn't the recorded one.
+    `ModelError` with the difference if the conversation isn't the recorded one.
     """
     path = Path(recording)
     header = _read_header(path)
@@ -102,7 +102,7 @@ async def replay_recipe_recording(path: Path, recipe: AnyRecipe) -> Replay:
 async def record_run(
     run: RecordedRun, agent: Agent[Any], path: Path, *, hide: Sequence[str] = (), data: object = None
 ) -> Replay:
-    """Run the agent once more with what the journal knows, and record that; a replay is known to work then."""
+    """Rerun the agent from the journal's data and record that, which also proves that a replay works."""
     recorder = Recorder(JournalModel(run), path, hide=hide, about=run.to_json())
     return await _run(agent, recorder, run.to_json(), data)
 
@@ -131,9 +131,9 @@ async def _run(agent: Agent[Any], model: Model, about: Mapping[str, JSON], data:
 
 
 def _find_limits(about: Mapping[str, JSON]) -> Limits:
-    """Stop a run again that a limit stopped, after as many turns; which limit it was, the journal doesn't know.
+    """If a limit stopped the run, stop the rerun after as many turns; the journal doesn't record which limit it was.
 
-    Any other ends with its last answer, and needs no limit.
+    Other runs finish with their last answer and need no limit.
     """
     turns = about.get("turns")
     return Limits(turns=turns if about.get("status") == "limit" and isinstance(turns, int) else None)
@@ -192,7 +192,7 @@ def _read_header(path: Path) -> dict[str, JSON]:
 
 
 class RecordedAnswers:
-    """What tools gave, in place of running them.
+    """The recorded results of tools, returned instead of running them.
 
     An equal call gets the result of the call that it equals, the second one that of the second. A call that wasn't
     recorded is told so: a prefetch that nobody asked for, or the first sign that the agent does something else.
@@ -220,12 +220,12 @@ class RecordedAnswers:
 
 
 def _is_of(recorded: Mapping[str, JSON], given: Mapping[str, JSON]) -> bool:
-    """Return whether the call is the recorded one; a masked secret is any, and a default may be left out."""
+    """Return True if the call equals the recorded one; a masked secret matches any value, and defaults can be omitted."""
     return all(value == MASK or given.get(name) == value for name, value in recorded.items())
 
 
 class JournalModel:
-    """Gives a run's answers once more, as a server of Chat Completions would send them."""
+    """Send a run's recorded answers as a Chat Completions server would."""
 
     price: Price | None = None
 
@@ -305,7 +305,7 @@ def _write(message: AssistantMessage) -> list[bytes]:
 async def replay_recipe_run(
     path: Path, recipe: AnyRecipe
 ) -> tuple[RecipeResult[Any], list[tuple[str, dict[str, Any]]]]:
-    """Run the recipe on what the recording has; return the result, and the calls in the order of the recipe's steps.
+    """Run the recipe on the recorded results; return its result, and the calls in the order of the recipe's steps.
 
     Raises the run's error if the recorded run didn't fail in the same way.
     """

@@ -36,13 +36,13 @@ def mcp_app(
 ) -> Starlette:
     """Offer agents, recipes and named `tools` to MCP hosts, as an ASGI app with its own lifespan.
 
-    Mount it at `/` and give its `path`: a mount at the path itself answers with a redirect, which hosts don't follow.
-    Enter its lifespan from yours, since Starlette starts no lifespan of a mount. `get_user` gives the user of a
-    request's context (`mcp`'s `ServerRequestContext`, its HTTP request in `.request`). `allowed_hosts` are the values
-    of the `Host` header that are answered (`shop.example`, `localhost:*`), those of this machine where left out;
-    `token` is a bearer token that hosts must send. `stateless` keeps no sessions of the handshake era, so that any of
-    several processes may answer a request, and no host of that era can be asked; `json_response` answers with JSON
-    instead of a stream, so that progress isn't told. A journal that is named by its path is
+    Mount it at `/` and pass its `path`: a mount at the path itself answers with a redirect, which hosts don't follow.
+    Enter its lifespan from yours, since Starlette starts no lifespan of a mount. `get_user` returns the user of a
+    request's context (`mcp`'s `ServerRequestContext`, its HTTP request in `.request`). `allowed_hosts` are the accepted values
+    of the `Host` header (`shop.example`, `localhost:*`), by default those of this machine;
+    `token` is a bearer token that hosts must send. `stateless` stores no sessions of the handshake era, so any of
+    several processes can answer a request, and hosts of that era can't be asked; `json_response` answers with JSON
+    instead of a stream, without progress. A journal that is given as a path is
     closed when the lifespan ends.
 
     Raises `ConfigurationError` if the app has no agent and no recipe.
@@ -117,10 +117,10 @@ BOUNDS = Bounds(body_bytes=4 * 1024 * 1024)
 
 
 class HttpGuard:
-    """Passes on requests for one of `hosts` that carry the token, whole; refuses all others.
+    """Pass on requests for one of `hosts` that carry the token; refuse all others.
 
-    A host is a value of the `Host` header; `:*` at its end is any port, or none. A page may ask that was opened at one
-    of these hosts, and at this machine only at the very port.
+    A host is a value of the `Host` header; a trailing `:*` matches any port, or none. Pages from one
+    of these hosts are allowed; on this machine only from the same port.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str], token: str | None, bounds: Bounds) -> None:
@@ -147,7 +147,7 @@ class HttpGuard:
                 await send({"type": "websocket.close", "code": 1008})
 
     async def _admit(self, scope: Scope, receive: Receive) -> Receive:
-        """Check a request; return what its body is read from."""
+        """Check a request; return the callable that reads its body."""
         headers = Headers(scope=scope)
         check_head(scope, self._bounds)
         host = check_host(scope, headers, lambda host: self._fits(host) is not None)

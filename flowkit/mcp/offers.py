@@ -1,4 +1,4 @@
-"""What an MCP host may call: agents, recipes and named tools, each with its schema and its hints."""
+"""List the agents, recipes and named tools for MCP hosts, each with its schema and hints."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _ANSWER: dict[str, JSON] = {
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One thing to call. `is_agent` decides which arguments it takes; `tool` is set where it is a plain tool."""
+    """An agent, a recipe or a tool. `is_agent` decides which arguments it takes; `tool` is set for a plain tool."""
 
     name: str
     description: str
@@ -59,7 +59,7 @@ class Offer:
         )
 
     def want(self, arguments: Mapping[str, JSON], user: str | None, run_id: str) -> StartRequest:
-        """Make the run that a call asks for; raises `ToolArgumentsError`."""
+        """Make the run for a call; raises `ToolArgumentsError`."""
         if not self.is_agent:
             return StartRequest(self.name, user, run_id, inputs=arguments)
         task, session = arguments.get("task"), arguments.get("session")
@@ -77,7 +77,7 @@ class Offer:
 
     @property
     def output_schema(self) -> dict[str, Any] | None:
-        """The schema of the structured content; None where nothing tells."""
+        """The schema of the structured content; None if unknown."""
         schema = self.result_schema
         if schema is None or self._is_object:
             return None if schema is None else dict(schema)

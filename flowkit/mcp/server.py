@@ -24,6 +24,7 @@ from flowkit.media import show_media
 from flowkit.recipes.single import make_single
 from flowkit.runs.results import Pending, RunResult
 from flowkit.runs.run import Run, make_run_id
+from flowkit.stores.waiting import wait_in_thread
 from flowkit.web.served import Served, StartRequest
 
 logger = logging.getLogger("flowkit.mcp.server")
@@ -48,7 +49,7 @@ GetUser = Callable[[Any], str | None]
 
 
 class McpServer:
-    """Offers to MCP hosts what an app has; `make` gives the server of the `mcp` package."""
+    """Offer an app to MCP hosts; `make` returns the server of the `mcp` package."""
 
     def __init__(
         self,
@@ -123,7 +124,7 @@ class McpServer:
             self._served.check(wanted)
 
     async def _go_on(self, context: Any, offer: Offer, params: Any, user: str | None) -> Any:
-        """Take the answers of a host that was asked, once."""
+        """Use the host's answers to a request for input, once."""
         for run_id in [run_id for run_id, (until, _) in self._asked.items() if until < self._clock()]:
             del self._asked[run_id]
         _, wanted = self._asked.get(params.request_state, (0.0, None))
@@ -136,7 +137,7 @@ class McpServer:
         return await self._run(context, offer, wanted, decisions)
 
     async def _run(self, context: Any, offer: Offer, wanted: StartRequest, decisions: Mapping[str, Decision]) -> Any:
-        """Run to an end, asking the host's user as often as the run waits."""
+        """Run to completion, asking the host's user each time the run waits."""
         while True:
             result = await self._run_once(context, offer, wanted, decisions)
             if result.status != "waiting" or not result.pending:
@@ -183,7 +184,7 @@ class McpServer:
 
     @asynccontextmanager
     async def _hold(self, run: Run[Any]) -> AsyncGenerator[Run[Any]]:
-        """Stop the run when its call is cancelled or its host has gone, and wait for its end."""
+        """Stop the run when its call is cancelled or its host disconnects, and wait until it has stopped."""
         from anyio import CancelScope
 
         try:
@@ -197,7 +198,7 @@ class McpServer:
     async def _list_resources(self, context: Any, params: Any) -> Any:
         from mcp_types import ListResourcesResult, Resource
 
-        runs = await asyncio.to_thread(self._journal.runs, user=self._get_user(context), limit=RUNS_LISTED)
+        runs = await wait_in_thread(self._journal.runs, user=self._get_user(context), limit=RUNS_LISTED)
         return ListResourcesResult(
             resources=[
                 Resource(uri=f"{_URI}{run.run_id}", name=f"{run.name}, {run.status}", mime_type="application/json")
@@ -214,7 +215,7 @@ class McpServer:
         found = None
         if uri.startswith(_URI):
             run_id, user = uri.removeprefix(_URI), self._get_user(context)
-            found = await asyncio.to_thread(self._journal.show, run_id, user=user)
+            found = await wait_in_thread(self._journal.show, run_id, user=user)
         if found is None:
             raise MCPError(INVALID_PARAMS, f"there is no resource {uri!r}")
         summary = found.summary
@@ -231,7 +232,7 @@ class McpServer:
 
 @asynccontextmanager
 async def _stop_when_gone(run: Run[Any], request: Any) -> AsyncGenerator[None]:
-    """Stop a run when its HTTP request is cut: in the handshake era the package lets such a call go on, unheard."""
+    """Stop a run when its HTTP request is disconnected: in the handshake era the package lets such a call continue."""
 
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -250,7 +251,7 @@ async def _stop_when_gone(run: Run[Any], request: Any) -> AsyncGenerator[None]:
 
 
 async def _tell_progress(run: Run[Any], session: Any) -> None:
-    """Report each call that ends, in rising numbers, at most ten times a second."""
+    """Report the number of finished calls, at most ten times a second."""
     loop = asyncio.get_running_loop()
     ended = 0
     told_at = -PROGRESS_EVERY_S
@@ -302,7 +303,7 @@ def _write_result(offer: Offer, result: RunResult[Any]) -> Any:
 
 
 def _to_json(offer: Offer, result: RunResult[Any]) -> JSON:
-    """Convert the output to JSON, whatever its type in the app."""
+    """Convert the output to JSON."""
     from pydantic_core import to_jsonable_python
 
     return cast(JSON, to_jsonable_python(result.output, by_alias=True))

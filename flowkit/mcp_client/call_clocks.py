@@ -1,9 +1,9 @@
-"""Bounds on calls that a server may interrupt to ask a person: while it does, their clocks stand still.
+"""Time limits on calls that pause while the server asks a person.
 
-A bound on a call measures the server. A person who takes an hour to answer would use it up, and a write whose answer
+A call's time limit measures the server. A person who takes an hour to answer would use it up, and a write whose answer
 came after all would be in doubt.
 
-Logins that ask a person: while one is asked, the bounds on connecting and on calls stand still.
+Logins that ask a person: meanwhile the time limits on connecting and on calls are paused.
 
 The `mcp` package stops its own clocks so; flowkit's would give a person 30 seconds to find a password.
 """
@@ -20,7 +20,7 @@ LOGIN_S = 3600.0
 
 @contextmanager
 def stand_still() -> Generator[None]:
-    """Stop the clock of what this code serves, at most for `LOGIN_S`; nothing where there is none."""
+    """Pause the clock of the current connection or call, at most for `LOGIN_S`."""
     clock = _own.get()
     if clock is None:
         yield
@@ -53,9 +53,9 @@ class CallClocks:
 
     @contextmanager
     def stand_still(self) -> Generator[None]:
-        """Stop the clock of the call for which a person is asked, until the answer.
+        """Pause the clock of the call that asks a person, until the answer.
 
-        The question of a process doesn't say which call it belongs to: all that are in flight then stand still.
+        A question over stdio doesn't name its call, so all calls in flight are paused.
         """
         own = _own.get()
         # What a server asks by itself is heard by a task that connecting began.
@@ -107,7 +107,7 @@ _own: ContextVar[_CallClock | None] = ContextVar("clock of the call that this co
 def make_patient(auth: Any) -> Any:
     """Wrap an `httpx2.Auth` so that time spent in its own code, between its requests, doesn't count.
 
-    Anything else that `httpx2` takes, such as a pair of user and password, asks nobody and is returned as it is.
+    Other values that `httpx2` accepts, such as a pair of user and password, are returned unchanged.
     """
     from httpx2 import Auth
 

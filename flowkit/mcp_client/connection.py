@@ -4,7 +4,7 @@
 a task that does nothing else owns it; calls come from any task and wait for its answers. When the connection breaks,
 the owner leaves the client and, when the next call comes, enters a new one: one for all that wait.
 
-What the span of a call says of MCP, where flowkit's telemetry records it; the `mcp` package makes its own below.
+MCP attributes for a call's span in flowkit's telemetry; the `mcp` package makes its own span below.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ def find_span() -> Any:
 def mark_span(span: Any, server: str, where: str, tool: str, protocol_version: str) -> None:
     """Mark a span as a call of this server's tool.
 
-    `where` is a command or an address without secrets. A session's id isn't shown: who has it may use the session.
+    `where` is a command or an address without secrets. A session's id isn't shown, since it grants access to the session.
     """
     span.set_attribute(METHOD, "tools/call")
     span.set_attribute(PROTOCOL_VERSION, protocol_version)
@@ -77,7 +77,7 @@ ROUNDS_AT_MOST = 10
 
 
 class Ask(Protocol):
-    """Answers a server that asks a person: the form's values, None to decline, or `"cancel"` to leave it open."""
+    """Answer a server's question to a person: the form's values, None to decline, or `"cancel"` to leave it open."""
 
     async def __call__(
         self, server: str, message: str, schema: Mapping[str, JSON]
@@ -94,7 +94,7 @@ class ConnectionBounds:
 
 
 class Connection:
-    """A server as one client sees it: `open`, any number of calls, `close`.
+    """One client's connection to a server: `open`, any number of calls, `close`.
 
     `version` grows whenever the server's list of tools may have changed.
     """
@@ -138,14 +138,14 @@ class Connection:
         await self._connected()
 
     async def close(self) -> None:
-        """Leave the server: a process ends within a few seconds, whatever it does."""
+        """Disconnect; a server process is killed if it doesn't exit within a few seconds."""
         self._is_closing = True
         await self._leave()
 
     async def list_tools(self) -> list[Any]:
-        """List the server's tools, page by page, as `mcp_types.Tool`; bounded, and a cursor that repeats ends it.
+        """List the server's tools, page by page, as `mcp_types.Tool`; stops at a limit or at a repeated cursor.
 
-        A server that was restarted meanwhile is asked once more, on a new connection.
+        If the server was restarted meanwhile, retry once on a new connection.
         """
         try:
             return await self._list_pages()
@@ -194,9 +194,9 @@ class Connection:
     ) -> Any:
         """Call a tool; return `mcp_types.CallToolResult`.
 
-        A call that the server refused before it ran, or one that may be repeated and whose connection broke, is made
-        once more on a new connection. Raises `Broken` and `Unanswered` for what may have happened, `ToolError` for
-        what the server says itself.
+        If the server refused the call before it ran, or the connection broke and the call is repeatable, retry once on
+        a new connection. Raises `Broken` or `Unanswered` if the call may have run, `ToolError` for an error of the
+        server.
         """
         try:
             return await self._call(tool, arguments, progress, meta)
@@ -304,7 +304,7 @@ class Connection:
             self._owner = self._client = None
 
     async def _own(self, ready: "asyncio.Future[Any]", broken: asyncio.Event) -> None:
-        """Enter the client, hand it out, and leave it when it broke or nobody wants it any more."""
+        """Enter the client, hand it out, and exit it when it broke or is no longer used."""
         tries_left = CONNECT_TRIES if self.version else 1
         while not ready.done():
             try:
@@ -368,7 +368,7 @@ class Connection:
             self._logger.debug("%s tells nothing of changed tools: %s", self.name, explain(error))
 
     async def _elicit(self, context: object, params: Any) -> Any:
-        """Ask the app's function; an address to open is shown to it, and never opened here."""
+        """Call the app's function. An address to open is passed to it, and never opened here."""
         from mcp_types import ElicitResult
 
         assert self._ask is not None

@@ -1,4 +1,4 @@
-"""MCP servers as files name them: an entry for each, with a command or an address and what the user says of its tools."""
+"""Read MCP servers from files: one entry each, with a command or an address and the user's settings for its tools."""
 
 import re
 import shlex
@@ -17,9 +17,9 @@ _FILLED = ("env", "headers")
 
 
 def read_entry(name: str, entry: Mapping[str, JSON], environ: Mapping[str, str]) -> MCPTools:
-    """Make the tools of one entry, whose form was checked; nothing is connected yet.
+    """Make the tools of one validated entry, without connecting.
 
-    `${NAME}` in `env`, `headers`, the command and the address is filled from `environ`, so that no key stands in a
+    `${NAME}` in `env`, `headers`, the command and the address is filled from `environ`, so no key is written in a
     file. Raises `ConfigurationError` for a variable that isn't set, and for options that don't fit together.
     """
     options = {key: value for key, value in entry.items() if key not in ("command", "url", *_FILLED)}
@@ -49,9 +49,9 @@ def read_commands(texts: Iterable[str]) -> list[MCPTools]:
 
 
 def read_command(text: str, taken: Collection[str] = ()) -> MCPTools:
-    """Make the tools of a server that a person names on a command line: a command, or an address.
+    """Make the tools of a server given on the command line as a command or an address.
 
-    It gets a name that isn't `taken`.
+    Its name differs from those in `taken`.
 
     >>> read_command("npx -y @modelcontextprotocol/server-filesystem@2026.8.31 /data")
     <MCP server filesystem>
@@ -73,7 +73,7 @@ def read_command(text: str, taken: Collection[str] = ()) -> MCPTools:
 
 
 def _find_site(url: str) -> str:
-    """Find what says which server an address is: a word of its path, else the site's name, else host and port.
+    """Derive a name from an address: a word of its path, else the site's name, else host and port.
 
     >>> [_find_site(url) for url in ("https://mcp.shop.example/mcp", "http://127.0.0.1:8000/mcp", "http://a:1/crm/mcp")]
     ['shop', 'localhost_8000', 'crm']
@@ -93,7 +93,7 @@ def _find_site(url: str) -> str:
 
 
 def _find_package(words: list[str]) -> str:
-    """Find the word of a command that says which server it is: the package in `npx -y PACKAGE@1 /data`."""
+    """Find the word that names the server in a command: the package in `npx -y PACKAGE@1 /data`."""
     launchers = ("npx", "uvx", "uv", "node", "python", "python3", "run", "tool", "pipx", "docker", "flowkit", "mcp")
     for word in words:
         base = word.replace("\\", "/").rpartition("/")[2]

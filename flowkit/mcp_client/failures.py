@@ -1,8 +1,8 @@
-"""Failures of MCP calls, by what they mean: did the call run, may it have run, did it not.
+"""Classify failures of MCP calls: the call ran, may have run, or didn't run.
 
-Addresses of MCP servers as they may be shown: without what may be a key.
+Show addresses of MCP servers without possible keys.
 
-Many servers that are offered to everybody tell their users apart by a key in the address, in its path or behind `?`.
+Many public servers identify their users by a key in the address, in its path or after `?`.
 """
 
 import logging
@@ -26,7 +26,7 @@ _LOGGERS = (
 
 
 def show_address(url: str) -> str:
-    """Show an address without what stands before an @ and behind a ?, and without the parts of its path that may be keys.
+    """Format an address without user, password and query, and without parts of its path that could be keys.
 
     >>> show_address("https://ann:pw@shop.example/v2/s/a81Hk3bd9LqW0/mcp?key=1")
     'https://shop.example/v2/s/…/mcp'
@@ -40,7 +40,7 @@ def show_address(url: str) -> str:
 
 
 def may_be_key(part: str) -> bool:
-    """Tell a part of a path that may be a key from a word.
+    """Return True if a part of a path could be a key rather than a word.
 
     >>> [may_be_key(part) for part in ("a81Hk3bd9LqW0", "mcp-server-2025", "customer-orders", "v2")]
     [True, False, False, False]
@@ -52,7 +52,7 @@ def may_be_key(part: str) -> bool:
 
 
 def hide_keys(url: str) -> None:
-    """Hide from now on what may be a key in this address, wherever the packages below log it."""
+    """Mask possible keys of this address from now on in the logs of the packages below."""
     keys = {key for found in _find_keys(url) for key in (found, unquote(found), quote(unquote(found)))}
     _hidden.keys |= keys
     for name in _LOGGERS:
@@ -60,7 +60,7 @@ def hide_keys(url: str) -> None:
 
 
 def leave_out_keys(text: str) -> str:
-    """Take the keys of all addresses given to `hide_keys` out of a text, such as an error's."""
+    """Remove the keys of all addresses passed to `hide_keys` from a text, such as an error message."""
     for key in _hidden.keys:
         text = text.replace(key, HIDDEN)
     return text
@@ -74,7 +74,7 @@ def _find_keys(url: str) -> Iterator[str]:
 
 
 class _Hidden(logging.Filter):
-    """Hides keys of addresses, and the ids of sessions: who has one may use the session."""
+    """Mask keys of addresses and ids of sessions, which grant access to the session."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,23 +105,23 @@ ERROR_CHARS_AT_MOST = 10_000
 
 
 class Broken(FlowkitError):
-    """The connection broke while the call was in flight: it may have run."""
+    """The connection broke while the call was in flight; the call may have run."""
 
 
 class Unanswered(FlowkitError):
-    """No answer came in time: the call may have run, and the server was told to stop."""
+    """No answer arrived in time. The call may have run; the server was sent a cancellation."""
 
 
 class NotTaken(FlowkitError):
-    """The server refused the call before it ran, since it doesn't know the session any more."""
+    """The server no longer knows the session, so it refused the call before running it."""
 
 
 class WrongResult(FlowkitError):
-    """The call ran, and what came back isn't what the tool promises."""
+    """The call ran, and its result doesn't fit the tool's output schema."""
 
 
 def read_failure(error: BaseException) -> FlowkitError | None:
-    """Read what an error of the `mcp` package means; None for what the server says itself."""
+    """Classify an error of the `mcp` package; None for an error of the server itself."""
     from mcp.shared.exceptions import MCPError
     from pydantic import ValidationError
 
@@ -147,7 +147,7 @@ def read_failure(error: BaseException) -> FlowkitError | None:
 
 
 def cut_text(text: str) -> str:
-    """Cut a text of a server to what a model should read of it.
+    """Truncate a server's text for the model.
 
     >>> len(cut_text("e" * 1_000_000)) < 10_100
     True
@@ -170,7 +170,7 @@ def _members(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def explain(error: BaseException) -> str:
-    """Explain an error in one line, with what its server wrote last; of a group, its first."""
+    """Explain an error in one line, with the server's last output; for a group, its first error."""
     notes = [*getattr(error, "__notes__", ())]
     while members := _members(error):
         error = members[0]

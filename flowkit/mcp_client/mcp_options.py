@@ -1,4 +1,4 @@
-"""The options of `MCPTools`, and what is wrong with them: said where they are given, not when a run connects."""
+"""The options of `MCPTools`, checked when they are given and not when a run connects."""
 
 import os
 import shlex
@@ -27,7 +27,7 @@ ELSEWHERE = {
 
 
 class MCPOptions(TypedDict, total=False):
-    """What commands and addresses have in common; see `MCPTools`."""
+    """The options shared by commands and addresses; see `MCPTools`."""
 
     effects: Mapping[str, Effect] | None
     trust_hints: bool
@@ -77,7 +77,7 @@ def check_command(name: object, words: Sequence[object]) -> None:
 
 
 def check_address(name: object, url: object) -> None:
-    """Raise `ConfigurationError` for what isn't an address of HTTP."""
+    """Check an address; raises `ConfigurationError` if it isn't an HTTP address."""
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
         raise ConfigurationError(f"MCP server {name!r}: the address must begin with http:// or https://")
 

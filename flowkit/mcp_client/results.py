@@ -12,10 +12,10 @@ BYTES = "application/octet-stream"
 
 
 def read_result(result: Any) -> JSON:
-    """Read what a call gave (`mcp_types.CallToolResult`): the structured value, or the blocks of its content.
+    """Read a call's result (`mcp_types.CallToolResult`): the structured value, or the blocks of its content.
 
-    One text is a text and never parsed, since "007" isn't 7; several blocks are a list; no block is None. Beside a
-    structured value stand only the blocks that it can't hold: images, audio and bytes.
+    A single text stays a string and isn't parsed, since "007" isn't 7. Several blocks become a list, no block None. With a
+    structured value, only images, audio and bytes are added.
     """
     if result.structured_content is None:
         blocks = [read_block(block) for block in result.content]
@@ -52,7 +52,7 @@ def read_block(block: Any) -> JSON:
 
 
 def read_contents(contents: Any) -> JSON:
-    """Read what a resource holds: its text, or its bytes as an image, audio or a file of its name."""
+    """Read a resource: its text, or its bytes as an image, audio or a file with its name."""
     text = getattr(contents, "text", None)
     if isinstance(text, str):
         return {"type": "resource", "uri": contents.uri, "text": text}
@@ -69,7 +69,7 @@ def read_contents(contents: Any) -> JSON:
 
 
 def write_block(media: Media) -> Any:
-    """Write what a tool of ours gave as a block of content; an address, and what isn't kept any more, as a link."""
+    """Write a result of an app's tool as a content block; addresses and deleted data are written as links."""
     from mcp_types import AudioContent, BlobResourceContents, EmbeddedResource, ImageContent, ResourceLink, TextContent
 
     try:

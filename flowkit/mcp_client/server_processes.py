@@ -1,4 +1,4 @@
-"""A process that speaks MCP on its standard input and output, as the two streams that `mcp.Client` takes.
+"""An MCP server process over stdio, as the two streams that `mcp.Client` takes.
 
 The package's own transport hands each message from task to task, twice; that is a third of what a call costs. Here a
 message is written in the task that sends it, and a line is parsed by the task that reads it. Nothing else is changed:
@@ -44,9 +44,9 @@ async def open_process(
     write_s: float,
     report: Report,
 ) -> "AsyncGenerator[tuple[ProcessReader, ProcessWriter]]":
-    """Start a process in a session of its own, give its streams, and end it and all that it started.
+    """Start a process in its own session, yield its streams, and terminate it with all its children.
 
-    A message that the process doesn't take within `write_s` raises `TimeoutError`.
+    Raises `TimeoutError` if the process doesn't read a message within `write_s`.
     """
     from anyio import CancelScope
 
@@ -65,7 +65,7 @@ async def open_process(
 
 
 class ProcessPipes(asyncio.SubprocessProtocol):
-    """Both ends of one process: lines that it wrote, and whether it takes what is written to it."""
+    """A process's pipes: its output lines, and whether it reads its input."""
 
     def __init__(self, report: Report, write_s: float) -> None:
         self._report = report
@@ -132,7 +132,7 @@ class ProcessPipes(asyncio.SubprocessProtocol):
     # What the streams ask
 
     async def read_line(self) -> bytes | None:
-        """Read the next line; None at the end, when all lines have been read."""
+        """Read the next line; None after the last."""
         while not self._lines:
             if self._is_ended:
                 return None
@@ -165,7 +165,7 @@ class ProcessPipes(asyncio.SubprocessProtocol):
         return len(self._lines) > LINES_AT_MOST
 
     def stop_reading(self) -> None:
-        """Drop what isn't read yet and what still comes, so that the process isn't kept by a full pipe."""
+        """Drop unread and future output, so a full pipe doesn't block the process."""
         self._is_ended = True
         self._lines.clear()
         self._begun.clear()
@@ -179,7 +179,7 @@ class ProcessPipes(asyncio.SubprocessProtocol):
         self._report(NOISE)
 
     async def end(self) -> None:
-        """End the process: close its input, then SIGTERM, then SIGKILL, each to all that it started."""
+        """Terminate the process and its children: close its input, then SIGTERM, then SIGKILL."""
         self.stop_reading()
         self._stdin.close()
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -189,7 +189,7 @@ class ProcessPipes(asyncio.SubprocessProtocol):
         await self._is_gone(GRACE_S)
 
     async def _is_gone(self, within_s: float) -> bool:
-        """Wait for the end of the process and of its group: a wrapper may have ended before its server."""
+        """Wait until the process and its group have exited: a wrapper may exit before its server."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._exited.wait()
@@ -257,7 +257,7 @@ class ProcessReader:
 
 
 class ProcessWriter:
-    """What is sent to a process, as a write stream of the `mcp` package; it is closed when the process is ended."""
+    """A process's input as a write stream of the `mcp` package; closed when the process is terminated."""
 
     def __init__(self, pipes: ProcessPipes) -> None:
         self._pipes = pipes
@@ -277,7 +277,7 @@ class ProcessWriter:
 
 
 def _only_informs(line: bytes) -> bool:
-    """Tell news that another of its kind will follow, or that nobody here listens to, from all other messages."""
+    """Return True for notifications that are superseded by later ones or have no listener here."""
     if not any(method in line for method in _NEWS):
         return False
     message = _read_object(line)

@@ -1,4 +1,4 @@
-"""Tokens of MCP servers, kept in files that only their user may read, as the `mcp` package's OAuth wants them kept."""
+"""Store tokens of MCP servers in files that only their user can read, for the `mcp` package's OAuth."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Any
 
 
 class FileTokens:
-    """The tokens for one server, in the user's folder for states, mode 600; give it as `storage=` to a provider.
+    """The tokens for one server, in the user's state folder, mode 600; pass it as `storage=` to a provider.
 
-    Whoever logged in once is logged in the next time. Never shown: its text form says only where they are.
+    A login is remembered for the next time. Tokens are never shown: the repr contains only the path.
     """
 
     def __init__(self, name: str, *, folder: Path | None = None) -> None:

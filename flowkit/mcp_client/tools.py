@@ -1,7 +1,7 @@
 """`MCPTools`: the tools of an MCP server, as tools of flowkit.
 
-Entered with `async with`, one connection serves every run inside. Not entered, each run that has the tools opens a
-connection of its own and closes it at its end. What a server says of itself is its word: an unmarked tool is a write,
+With `async with`, one connection serves every run inside the block. Without it, each run that has the tools opens a
+connection of its own and closes it at its end. A server's hints aren't trusted: an unmarked tool is a write,
 until `effects=` says otherwise, and hints can only make that stricter, unless `trust_hints=True`.
 """
 
@@ -45,7 +45,7 @@ from flowkit.tools.toolsets import Toolset
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rules:
-    """What the user says of a server's tools."""
+    """The user's rules about a server's tools."""
 
     effects: Mapping[str, Effect]
     trust_hints: bool
@@ -61,11 +61,11 @@ class _Rules:
 class MCPTools:
     """The tools of one MCP server; made by `stdio` or `http`.
 
-    `name` says which server it is, in errors and before the names of its tools (`prefix=""` leaves that out).
-    `effects` maps patterns over the server's own names to effects, the first that fits wins. `trust_hints` believes
-    what the server says of its tools. `approval="destructive"` asks a person for what isn't known to be harmless.
-    `ttl` keeps results of reads, in seconds by the server's names, and needs a `scope`. `in_order` runs one call after
-    another, for servers with one state. `ask` answers a server that asks a person for input. `resources` adds a tool
+    `name` identifies the server in errors, and is the prefix of its tools' names (`prefix=""` omits it).
+    `effects` maps patterns of the server's tool names to effects; the first match wins. `trust_hints` trusts
+    the server's hints about its tools. `approval="destructive"` requires approval for tools not known to be harmless.
+    `ttl` caches results of reads, in seconds by the server's tool names, and needs a `scope`. `in_order` runs one call after
+    another, for servers with shared state. `ask` answers a server that asks a person for input. `resources` adds a tool
     that reads the server's resources. Times are in seconds.
     """
 
@@ -162,7 +162,7 @@ class MCPTools:
     ) -> Self:
         """Use a server at an address, over streamable HTTP; further options are those of the class.
 
-        `headers` may be a function of the run's context: each run then has a connection of its own. `auth` is an
+        `headers` can be a function of the run's context; then each run has its own connection. `auth` is an
         `httpx2` authentication, such as the OAuth provider of the `mcp` package.
         """
         check_names(options, "MCPTools.http()")
@@ -228,9 +228,9 @@ class MCPTools:
         return [owner if isinstance(owner, MCPTools) else None for owner in owners]
 
     def load(self) -> Toolset:
-        """Connect, list the tools and disconnect; blocks meanwhile. For a recipe, which has to know its tools.
+        """Connect, list the tools and disconnect, blocking; for a recipe, which must know its tools.
 
-        A run that has one of them opens the connection anew, or takes the one that is shared. Raises
+        A run with one of these tools opens a new connection, or uses the shared one. Raises
         `ConfigurationError` when the server can't be reached.
         """
 
@@ -286,7 +286,7 @@ class MCPTools:
         return connection
 
     async def _list(self, context: Context[Any]) -> Sequence[Tool[..., Any]]:
-        """List the tools for the next turn; the server is asked only when something changed."""
+        """List the tools for the next turn; query the server only if they changed."""
         connection = self._find(context)
         # One listing at a time: runs that start together share the first one's.
         async with self._listing.setdefault(connection, asyncio.Lock()):

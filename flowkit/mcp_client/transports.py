@@ -37,16 +37,16 @@ class MCPServer(Protocol):
         ...
 
     def open(self, report: Report, call_s: float) -> AbstractAsyncContextManager[Any]:
-        """Make a transport for one connection, as `mcp.Client` takes it; calls of it are given up after `call_s`."""
+        """Make a transport of `mcp.Client` for one connection; its calls time out after `call_s`."""
         ...
 
 
 @dataclass(frozen=True)
 class StdioServer:
-    """A command whose standard input and output speak MCP.
+    """A command that serves MCP over stdio.
 
-    The process gets the environment that `mcp` hands on (HOME, PATH and the like) and `env`; what it writes to its
-    standard error goes to `logger`, line by line.
+    The process has the environment that `mcp` passes on (HOME, PATH and the like) and `env`. Its
+    standard error is logged to `logger`, line by line.
     """
 
     command: str
@@ -94,7 +94,7 @@ class StdioServer:
 
 @dataclass(frozen=True)
 class HttpServer:
-    """An address that speaks MCP over streamable HTTP."""
+    """An address that serves MCP over streamable HTTP."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
@@ -153,7 +153,7 @@ class _StandardError:
 
 
 async def _bound_farewell(request: Any) -> None:
-    """Bound the request that ends a session: a run's end waits for it, and some servers never answer."""
+    """Limit the time of the request that ends a session: the run waits for it, and some servers never answer."""
     if request.method == "DELETE":
         request.extensions["timeout"] = dict(request.extensions.get("timeout", {})) | {"read": FAREWELL_S}
 
@@ -257,7 +257,7 @@ async def clean_listing(result: dict[str, JSON], version: str, report: Report) -
 
 
 def _find_problem(tool: JSON, rest: Mapping[str, JSON], version: str) -> str | None:
-    """Find what the package, which refuses a whole listing, wouldn't accept in one tool of it."""
+    """Find the problem of one tool for which the package would refuse the whole listing."""
     from mcp_types.methods import parse_server_result
     from pydantic import ValidationError
 

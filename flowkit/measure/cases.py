@@ -55,7 +55,7 @@ class ExpectedCall:
 
 @dataclass(frozen=True, slots=True)
 class AnswerCheck:
-    """What an answer has to be; everything that is set holds."""
+    """The checks of an answer; all that are set must pass."""
 
     exact: str | None = None
     contains: tuple[str, ...] = ()
@@ -68,9 +68,9 @@ class AnswerCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A request and what is right; `calls` and `answer` are None where they aren't judged.
+    """A request with the right result; `calls` and `answer` are None if they aren't judged.
 
-    `parts` are the whole message where it has images, sounds or files. `results` has what tools give in place of running, by their names.
+    `parts` are the whole message if it has images, audio or files. `results` maps tools to results returned without running.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CasesFile:
-    """All cases; `stub` is what a write gives whose result nobody names, `judge` names the model that judges."""
+    """All cases; `stub` is the result of writes without a named one, `judge` names the model that judges."""
 
     cases: tuple[Case, ...]
     stub: JSON = STUB
@@ -106,9 +106,9 @@ def read_schema() -> dict[str, Any]:
 
 
 def load_cases(path: str | Path, tools: Sequence[str] | None = None) -> CasesFile:
-    """Read a file; `tools` are the names that the app has, None where they aren't known before a run.
+    """Read a file; `tools` are the app's tool names, None if they aren't known before a run.
 
-    Raises `CasesError` for all that is wrong with it, `ConfigurationError` where there is no such file.
+    Raises `CasesError` with all errors of the file, `ConfigurationError` if it doesn't exist.
     """
     path = Path(path)
     try:

@@ -1,8 +1,8 @@
-"""Whether an answer is right: checks that need no model, and a model that judges.
+"""Judge an answer: by checks without a model, and by a model.
 
-Whether the calls that a model made are the ones that a case expects.
+Judge calls: compare the calls that a model made with those that a case expects.
 
-Each expected call has to be met by one that was made, and no call may be left over unless the case says `more_calls`.
+Each expected call must match an actual one, and no actual call may be left over unless the case sets `more_calls`.
 Their order doesn't count. An argument that the case doesn't name may be anything (`only: true` forbids it); one that the
 model left out counts as its default. Texts are equal but for case and the space around them, numbers by their value,
 objects in the fields that the case names, lists item by item. In place of a value a case may write
@@ -29,7 +29,7 @@ from flowkit.models.base import Model
 
 
 def find_wrong_answer(check: AnswerCheck, answer: str) -> list[str]:
-    """Find what is wrong with an answer, a line for each failed check; what a model judges isn't checked here."""
+    """List the failed checks of an answer, a line each; criteria for the judging model aren't checked here."""
     return list(_find(check, answer))
 
 
@@ -90,7 +90,7 @@ class Verdict:
 
 
 class Judge:
-    """A model that judges answers; `cost_usd` is what that has cost so far, None where a price isn't known.
+    """A model that judges answers; `cost_usd` is the cost so far, None if a price isn't known.
 
     It reads the question, the answer and one sentence that is true of a good answer, and says whether it is true of
     this one. It doesn't know which model gave the answer, so it can't favour its own kind by name.
@@ -102,7 +102,7 @@ class Judge:
         self._agent = Agent(model, output_type=Verdict, instructions=_INSTRUCTIONS, cache=False, name="judge")
 
     async def find_wrong(self, request: str, answer: str, criterion: str) -> str | None:
-        """Ask the judge and return why the criterion isn't true of the answer.
+        """Ask the judging model; return why the criterion isn't true of the answer.
 
         None where it is. Raises `FlowkitError`.
         """
@@ -122,7 +122,7 @@ Defaults = Mapping[str, Mapping[str, JSON]]
 
 
 def find_wrong_calls(case: Case, made: Sequence[MadeCall], defaults: Defaults) -> str | None:
-    """Find what is wrong with the calls that were made, in one line; None where they are right or aren't judged."""
+    """Describe wrong calls in one line; None if they are right or aren't judged."""
     if case.calls is None:
         return None
     met = _pair(case.calls, made, defaults)
@@ -163,7 +163,7 @@ def find_misfit(expected: ExpectedCall, made: MadeCall, defaults: Defaults) -> s
 
 
 def fits(wanted: JSON, value: JSON) -> bool:
-    """Return whether a value is what a case wants.
+    """Return True if a value matches the case's value.
 
     >>> fits("Busan", "busan "), fits(2, 2.0), fits({"city": "Seoul"}, {"city": "seoul", "zip": 1})
     (True, True, True)

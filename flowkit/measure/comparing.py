@@ -1,4 +1,4 @@
-"""A measurement against an earlier one: what has got worse by more than is allowed.
+"""Compare a measurement with an earlier one, and report what got worse beyond a tolerance.
 
 Only what both have is compared: the same models, by name, on the same cases, by name. Each model is held to its own
 earlier figures. Three things count, each with a tolerance:
@@ -11,13 +11,13 @@ earlier figures. Three things count, each with a tolerance:
 A run that failed is one that isn't right.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flowkit.errors import ConfigurationError
 from flowkit.measure.figures import Spread, summarise
 from flowkit.measure.records import Measured
-from flowkit.measure.words import say_cost, say_seconds
+from flowkit.measure.words import say_cost, say_seconds, shorten
 from flowkit.suggestions import suggest
 
 NOISE_S = 0.02
@@ -25,7 +25,7 @@ NOISE_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How much worse something may get: `right` in percentage points, the others in percent."""
+    """The tolerances: `right` in percentage points, the others in percent."""
 
     right: float = 5.0
     time: float = 25.0
@@ -33,7 +33,7 @@ class Tolerance:
 
     @classmethod
     def read(cls, pairs: Mapping[str, str]) -> "Tolerance":
-        """Read `{"time": "50"}`; raises `ConfigurationError` for another name, or what is no number."""
+        """Read `{"time": "50"}`; raises `ConfigurationError` for an unknown name or an invalid number."""
         values: dict[str, float] = {}
         for name, text in pairs.items():
             if name not in ("right", "time", "cost"):
@@ -49,19 +49,26 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What has got worse, a line for each; `notes` tell what couldn't be compared."""
+    """The figures that got worse, a line each; `notes` list what couldn't be compared."""
 
     worse: tuple[str, ...]
     better: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
+def check_comparable(models: Sequence[str], cases: Sequence[str], before: Measured) -> None:
+    """Raise `ConfigurationError` where a measurement of these would have nothing in common with an earlier one."""
+    for what, named, known in (("model", models, before.models), ("case", cases, before.cases)):
+        if set(named).isdisjoint(known):
+            raise ConfigurationError(
+                f"the two measurements have no {what} in common: {_list(named)} here, {_list(known)} there"
+            )
+
+
 def compare(now: Measured, before: Measured, tolerance: Tolerance) -> Comparison:
     """Compare two measurements; raises `ConfigurationError` where they have nothing in common."""
+    check_comparable(now.models, now.cases, before)
     models = [model for model in now.models if model in before.models]
-    if not models or set(now.cases).isdisjoint(before.cases):
-        what = "model" if not models else "case"
-        raise ConfigurationError(f"the two measurements have no {what} in common")
     worse: list[str] = []
     better: list[str] = []
     for model in models:
@@ -70,6 +77,11 @@ def compare(now: Measured, before: Measured, tolerance: Tolerance) -> Comparison
         for text, is_worse in _compare_model(model, cases, now, before, tolerance) if cases else ():
             (worse if is_worse else better).append(f"{model}: {text}")
     return Comparison(tuple(worse), tuple(better), tuple(_note(now, before)))
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(shorten(name, 40)) for name in names[:3])
+    return f"{shown}, …" if len(names) > 3 else shown or "none"
 
 
 def _compare_model(

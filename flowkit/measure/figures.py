@@ -57,7 +57,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFigures:
-    """One model's figures; times in seconds, tokens and cost for one run, `right` where all that is judged is right.
+    """One model's figures: times in seconds, tokens and cost per run; `right` counts runs in which all that is judged is right.
 
     Times, turns and tokens are of the runs that ended well; `cost_usd` is of all that
     used tokens, None where a price isn't known.

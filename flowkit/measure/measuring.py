@@ -1,10 +1,10 @@
-"""Ask every model every case, one run at a time and the models in turn.
+"""Run every case with every model, one run at a time, alternating between models.
 
-In turn, so that an hour in which a network is slow is slow for all of them; one at a time, so that they don't wait for
+Alternating, so that an hour with a slow network affects all of them; one at a time, so that they don't wait for
 one another. Each round begins with another model. Nothing is taken from a cache or written to a journal, and writes
 are answered in place of running (see `rehearsing`).
 
-A model whose answers are timed as they pass.
+A model that times its answers as they arrive.
 
 What is timed is what arrives here, piece by piece: the request's way, the server's work and the answer's way back. The
 assembler says when a call has begun and when its arguments are complete, as it does for a run.
@@ -150,7 +150,7 @@ class Candidate:
 
 @dataclass(slots=True)
 class _Standing:
-    """What is known of one model so far."""
+    """One model's results so far."""
 
     answered: int = 0
     failed: int = 0
@@ -183,15 +183,15 @@ async def measure(
 ) -> Measured:
     """Measure the app's agent with each of these models on each case.
 
-    `data` and `user` count before those of the cases. `now` is the clock, the event loop's where left out; `tell` is
-    given each run when it has ended. An error of one model ends its run alone. Raises `ConfigurationError` where the
-    app's data can't be opened, or a case needs a judge and there is none.
+    `data` and `user` override those of the cases. `now` is the clock, by default the event loop's; `tell` is
+    called with each finished run. An error of one model fails only its run. Raises `ConfigurationError` if the
+    app's data can't be opened, or if a case needs a judge and there is none.
     """
     return await Measuring(app, models, cases, **options).run(tell)
 
 
 class Measuring:
-    """A measurement that may be stopped: `measured` is what is known so far. Raises as `measure` does."""
+    """A measurement that can be stopped: `measured` has the results so far. Raises the errors of `measure`."""
 
     def __init__(
         self,
@@ -250,7 +250,7 @@ class Measuring:
         )
 
     async def run(self, tell: Callable[[CaseRun], None] | None = None) -> Measured:
-        """Make all runs; `tell` is given each when it has ended."""
+        """Make all runs; call `tell` with each finished one."""
         cases, models = self._course.cases.cases, self._models
         for repeat in range(1, self._repeats + 1):
             for number, case in enumerate(cases):
@@ -272,7 +272,7 @@ class Measuring:
 
 @dataclass(frozen=True, slots=True)
 class _Course:
-    """What all runs have in common."""
+    """The settings shared by all runs."""
 
     app: App
     agent: Agent[Any]
@@ -285,7 +285,7 @@ class _Course:
     now: Now | None
 
     async def run(self, candidate: Candidate, case: Case, repeat: int) -> CaseRun:
-        """Ask one model one case, and judge the result."""
+        """Run one case with one model, and judge the result."""
         now = self.now or asyncio.get_running_loop().time
         timed = time_model(candidate.model, now)
         rehearsal = Rehearsal(case.results, self.cases.stub, self.allowed)
@@ -414,7 +414,7 @@ def _not_asked(candidate: Candidate, case: Case, repeat: int, standing: _Standin
 
 
 def _note(runs: Sequence[CaseRun], standings: dict[str, _Standing]) -> list[str]:
-    """List what a reader has to know beside the figures."""
+    """List notes that explain the figures."""
     notes: list[str] = []
     stubbed = Counter(name for run in runs for name in run.stubbed)
     if stubbed:

@@ -1,4 +1,4 @@
-"""A measurement as one HTML file that needs nothing else: no script, no font, no network.
+"""A measurement as one self-contained HTML file: no script, no font, no network.
 
 It follows the reader's choice of light or dark, and prints.
 
@@ -10,6 +10,8 @@ Colours come from classes, so that a page shows them light or dark.
 import html
 from collections.abc import Iterator, Sequence
 from math import ceil, floor, log10
+
+from rich.cells import cell_len
 
 from flowkit.display.words import say_count
 from flowkit.measure.comparing import Comparison
@@ -62,7 +64,7 @@ def draw_costs(figures: Sequence[ModelFigures]) -> str:
         out.append(f'<circle class="c{index % COLOURS}" cx="{x:.1f}" cy="{y:.1f}" r="6">')
         out.append(f"<title>{html.escape(_tell(one))}</title></circle>")
         name = shorten(one.model, 32)
-        width = len(name) * _CHARACTER
+        width = cell_len(name) * _CHARACTER
         is_right = x + 12 + width <= _WIDTH
         start = x + 12 if is_right else x - 12 - width
         line = y + 4
@@ -81,7 +83,7 @@ def draw_times(figures: Sequence[ModelFigures]) -> str:
         ("the whole run", [one.seconds for one in figures]),
     ]
     names = [shorten(one.model, 22) for one in figures]
-    left = 16 + max(len(name) for name in names) * _CHARACTER
+    left = 16 + max(map(cell_len, names)) * _CHARACTER
     right, step = _WIDTH - 84, 22
     height = sum(30 + step * len(names) for _ in rows) + 8
     out = [_open(_WIDTH, height, "how long each model takes")]
@@ -114,9 +116,9 @@ def draw_times(figures: Sequence[ModelFigures]) -> str:
 def draw_cases(measured: Measured) -> str:
     """Draw a row for each case and a column for each model: how much of its runs was right."""
     names = [shorten(name, 46) for name in measured.cases]
-    left = 12 + max(len(name) for name in names) * _CHARACTER
+    left = 12 + max(map(cell_len, names)) * _CHARACTER
     cell, height = 26, 20
-    top = 14 + max(len(shorten(model, 22)) for model in measured.models) * 5.2
+    top = 14 + max(cell_len(shorten(model, 22)) for model in measured.models) * 5.2
     width = left + cell * len(measured.models) + 90
     out = [_open(max(width, 320), top + height * len(names) + 10, "case by case")]
     for column, model in enumerate(measured.models):

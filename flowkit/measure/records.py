@@ -1,4 +1,4 @@
-"""What was measured: one record for each run, and all of them as a JSON file."""
+"""The records of a measurement, one per run, and their JSON file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class MadeCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseRun:
-    """One case, asked of one model once.
+    """One run of one case with one model.
 
     `first_token_s` is from the first request to the first piece of an answer: text, thinking or a call. `calls_right`
     and `answer_right` are None where the case doesn't judge them. `wrong` says what is wrong, `error` why there is no

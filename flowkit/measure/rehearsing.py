@@ -1,8 +1,8 @@
 """Tools for a rehearsal: reads run, writes are answered.
 
-Whoever compares models must not refund an order once for each of them. So a tool that may change something, or that asks
-a person, isn't run: it takes its arguments as ever, and gives the result that the case names, or a stub. A tool whose
-author said nothing about its effect counts as a write. Who wants a write to run allows it by name.
+Comparing models must not refund an order once for each of them. So a tool that could change something, or that needs
+approval, isn't run: its arguments are validated as usual, and it returns the case's result or a stub. A tool
+without a declared effect counts as a write. A write can be allowed to run by its name.
 """
 
 from collections.abc import Callable, Collection, Generator, Mapping
@@ -21,10 +21,10 @@ Answer = Callable[[dict[str, Any]], JSON]
 
 
 class Rehearsal:
-    """What stands in the tools' place in one run; `stubbed` are the writes that weren't run, in their order."""
+    """The stand-ins for tools in one run; `stubbed` lists the writes that weren't run, in order."""
 
     def __init__(self, results: Mapping[str, JSON], stub: JSON, allowed: Collection[str] = ()) -> None:
-        """Prepare the stand-ins; `allowed` are the names of writes that run for real, `*` stands for all."""
+        """Prepare the stand-ins; `allowed` are the names of writes that really run, `*` means all."""
         self.stubbed: list[str] = []
         self.tools: dict[str, AnyTool] = {}
         """The tools of the run by their names, as they really are."""
@@ -33,7 +33,7 @@ class Rehearsal:
         self._allowed = allowed
 
     def replace(self, tool: AnyTool) -> AnyTool:
-        """Return what stands in the tool's place; the tool itself where it runs."""
+        """Return the tool's stand-in, or the tool itself if it runs."""
         self.tools[tool.name] = tool
         if tool.name in self._results:
             value = self._results[tool.name]
@@ -45,14 +45,14 @@ class Rehearsal:
     def replace_called(
         self, called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-        """Return what a function's `ctx.call` calls, and with what: a read may call a write."""
+        """Return the tool and arguments for a function's `ctx.call`: a read may call a write."""
         tool = make_tool(called)
         instead = self.replace(tool)
         return (called, args, kwargs) if instead is tool else (instead, (), dict(tool.call(*args, **kwargs).arguments))
 
     @contextmanager
     def at_work(self) -> Generator[None]:
-        """Let runs that start inside call the tools' stand-ins, from their functions, too."""
+        """Make runs that start inside the block call the stand-ins, also from functions."""
         token = CALLED_INSTEAD.set(self.replace_called)
         try:
             yield
@@ -84,9 +84,9 @@ def imitate(
     *,
     approval: Callable[[Mapping[str, Any], Context[Any]], bool] | None = None,
 ) -> AnyTool:
-    """Make a tool that is called as this one, and calls `give`, with the arguments and perhaps the context, in its place.
+    """Make a stand-in with this tool's signature that calls `give` with the arguments and optionally the context.
 
-    It asks for no approval but by the rule given.
+    It needs approval only by the given rule.
     """
     return Tool.from_schema(
         tool.name,

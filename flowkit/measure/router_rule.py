@@ -25,7 +25,7 @@ FEWEST_CASES = 4
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One case as a rule sees it, and what became of it by model: its mean cost, and whether it was mostly right."""
+    """One case as a rule sees it, with each model's mean cost, and whether it was mostly right."""
 
     name: str
     text: str
@@ -49,7 +49,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RuleOutcome:
-    """What a rule would have cost on some cases, and which it would have sent to a model that gets them wrong."""
+    """A rule's cost on some cases, and the cases it would send to a model that gets them wrong."""
 
     cost_usd: float
     sent_wrong: tuple[str, ...]
@@ -57,7 +57,7 @@ class RuleOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A rule for two models; `strong_cost_usd` is what always asking the strong one costs, `left_out` the outcome on
+    """A rule for two models; `strong_cost_usd` is the cost of always calling the strong one, `left_out` the outcome on
     cases that the rule wasn't made from."""
 
     cheap: str
@@ -71,7 +71,7 @@ class Proposal:
 
 
 def propose(measured: Measured) -> Proposal | str:
-    """Make a rule; a sentence says why there is none."""
+    """Derive a rule; if there is none, return a sentence that explains it."""
     requests = read_requests(measured)
     priced = [model for model in measured.models if all(model in request.cost_usd for request in requests)]
     if not requests or all(
@@ -114,7 +114,7 @@ def read_requests(measured: Measured) -> tuple[Request, ...]:
 
 
 def write_proposal(proposal: Proposal) -> Iterator[str]:
-    """Write the rule as a program, with what it would have done."""
+    """Write the rule as a program, with its results."""
     saved = 1 - proposal.outcome.cost_usd / proposal.strong_cost_usd
     later = 1 - proposal.left_out.cost_usd / proposal.strong_cost_usd
     yield f"a router that asks {proposal.cheap} first:"
@@ -147,7 +147,7 @@ def write_rule(proposal: Proposal) -> str:
 
 
 def judge(rule: Rule, cheap: str, strong: str, requests: Sequence[Request]) -> RuleOutcome:
-    """Judge the rule on these cases. Sent wrong is what only the strong model gets right."""
+    """Judge the rule on these cases. A case is sent wrongly if only the strong model gets it right."""
     cost, wrong = 0.0, list[str]()
     for request in requests:
         chosen = strong if rule.is_hard(request.text) else cheap

@@ -117,7 +117,7 @@ _HEADS = ("model", "first", "args", "total", "calls", "answers", "turns", "token
 
 
 def write_table(measured: Measured) -> str:
-    """Write the table of all models, what was wrong, and what has to be known beside it."""
+    """Write the table of all models, the wrong results, and the notes."""
     return "\n".join(_write(measured)) + "\n"
 
 
@@ -202,7 +202,7 @@ def _write_wrong(measured: Measured) -> Iterator[str]:
 
 
 def say_run(run: CaseRun) -> str:
-    """Write one line about a run that has just ended."""
+    """Write one line about a finished run."""
     mark = "ok" if run.is_right else "failed" if run.status != "done" else "wrong"
     return f"{mark:6}  {pad(shorten(run.model, LONGEST_NAME), LONGEST_NAME)}  {shorten(run.case, WIDTH - 28)}"
 

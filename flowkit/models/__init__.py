@@ -1,1 +1,1 @@
-"""Models: what sends a request and gives its answer as deltas."""
+"""Models: send a request and stream its answer as deltas."""

@@ -1,7 +1,7 @@
-"""A Claude behind Anthropic's own Messages API, or a server that speaks it.
+"""Claude models over Anthropic's Messages API, at Anthropic or at a compatible server.
 
-The request goes out through the `openai` package's client, as those of `OpenAIModel` do: it gives the bytes, and a run repeats.
-So nothing new has to be installed. Bedrock and Vertex, which sign requests, are reached by a client of the vendor's
+Requests go through the `openai` package's client, as those of `OpenAIModel` do: it returns the bytes, and the run retries.
+So no further package is needed. Bedrock and Vertex require signed requests and are reached by a client of the vendor's
 package.
 """
 
@@ -43,22 +43,22 @@ from flowkit.models.wire.vendors import is_host
 
 @dataclass(frozen=True, eq=False)
 class AnthropicModel:
-    """A model by its name; its settings are data, and `dataclasses.replace` gives a variant.
+    """A Claude model by name. Its settings are data: `dataclasses.replace` makes a variant.
 
-    `base_url` and `api_key` come from `ANTHROPIC_BASE_URL` and `ANTHROPIC_API_KEY` when they aren't given; a server
-    that isn't Anthropic's may need no key. `auth="bearer"` sends the key as gateways and `ANTHROPIC_AUTH_TOKEN` want it.
-    `thinking` is True, False, an effort such as `"low"`, or a budget in tokens, as the model's version takes it;
-    `thinking_display="summarized"` asks the newer ones to show it. What the model can't be told raises
+    `base_url` and `api_key` default to `ANTHROPIC_BASE_URL` and `ANTHROPIC_API_KEY`; a compatible server may need no
+    key. `auth="bearer"` sends the key as a bearer token, as gateways and `ANTHROPIC_AUTH_TOKEN` require.
+    `thinking` is True, False, an effort such as `"low"`, or a budget in tokens, as the model's version supports it.
+    `thinking_display="summarized"` makes newer models show a summary. A setting that the model doesn't support raises
     `ConfigurationError` here, not in the middle of a run.
 
     `cache` marks the instructions and the conversation for the server's prompt cache, for five minutes (`"5m"`) or an
-    hour (`"1h"`); None marks nothing. `server_tools` are tools that run at the vendor's, in its own words, such as
-    `{"type": "web_search_20250305", "name": "web_search"}`; what they did goes back with the conversation.
-    `parallel_calls=False` lets the model make one call at a time. `eager_input=True` asks for arguments as they are
-    written, which the server then doesn't check. `betas` are names for the header `anthropic-beta`.
+    hour (`"1h"`); None marks nothing. `server_tools` are tools that run at the vendor, in its own format, such as
+    `{"type": "web_search_20250305", "name": "web_search"}`; their results are sent back with the conversation.
+    `parallel_calls=False` limits the model to one call at a time. `eager_input=True` streams arguments as they are
+    written, without the server's check. `betas` are names for the header `anthropic-beta`.
 
-    `client` is one of the vendor's package that signs requests, such as `AsyncAnthropicBedrock` or
-    `AsyncAnthropicVertex`; it knows the address and the key. The other settings are those of `OpenAIModel`.
+    `client` is a client of the vendor's package that signs requests, such as `AsyncAnthropicBedrock` or
+    `AsyncAnthropicVertex`; it holds the address and the key. The other settings are those of `OpenAIModel`.
 
     >>> AnthropicModel("claude-sonnet-5", api_key="sk-…", thinking="low").source
     'anthropic https://api.anthropic.com/v1 claude-sonnet-5'

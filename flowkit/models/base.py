@@ -1,6 +1,6 @@
-"""What every model takes and gives: one request in, deltas out.
+"""The interface of every model: one request in, deltas out.
 
-A reader turns a server's bytes into `Delta` values and judges nothing; `assemble` decides which call a fragment
+A reader turns a server's bytes into `Delta` values without interpreting them; `assemble` decides which call a fragment
 belongs to and when it is sealed.
 """
 
@@ -24,7 +24,7 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingDelta:
-    """More of the thinking; `field` is the name it came under, for servers that want it back so."""
+    """More of the thinking; `field` is the name of its field, for servers that require it back under that name."""
 
     text: str
     field: str = "reasoning_content"
@@ -41,7 +41,7 @@ class RefusalDelta:
 
 @dataclass(frozen=True, slots=True)
 class ProviderDelta:
-    """Something that must go back as it is, or that tells the order of what goes back.
+    """Data that must be sent back unchanged, or that marks the order of such data.
 
     Chat Completions: `kind` is the field of the message or call: `reasoning_details` (a list; pieces of one index
     belong together), `extra_content`. Responses API: each item that is done, in order; `kind` is its type. `reasoning`,
@@ -58,12 +58,12 @@ class ProviderDelta:
 
 
 class CallDelta(NamedTuple):
-    """A fragment of a tool call, as it stood on the wire.
+    """A fragment of a tool call, as it was sent.
 
     A named tuple, since one is made for each fragment and a frozen dataclass of as many fields takes four times as long.
 
-    `slot` is the wire's index (`output_index` in the Responses API), None where it was left out; an id, name or
-    fragment that was absent, null or empty is None. `custom` marks a call whose input is free text. `provider` has to
+    `slot` is the server's index (`output_index` in the Responses API), None if omitted; an id, name or
+    fragment that was absent, null or empty is None. `custom` marks a call with free text as its input. `provider` must
     be sent back with the call.
     """
 
@@ -78,11 +78,11 @@ class CallDelta(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CallDone:
-    """The wire's own word that nothing more comes for the call in this slot.
+    """The protocol's signal that the call in this slot is complete.
 
-    `arguments` are all of them, when it says them. `ending` is `completed` where the wire says that the call is whole,
-    `cut` where it says that it isn't, and `arguments` where only its arguments have come to an end: they end too where
-    the answer was cut off, so they show a whole call only as an object that isn't empty.
+    `arguments` are the complete arguments, if sent. `ending` is `completed` if the server reports the call as complete,
+    `cut` if it reports it as incomplete, and `arguments` if only the arguments ended. Arguments also end when an answer
+    is cut off, so they show a complete call only if they are a non-empty object.
     """
 
     slot: int
@@ -110,14 +110,14 @@ class FinishDelta:
 
 @dataclass(frozen=True, slots=True)
 class ErrorDelta:
-    """The server broke the answer off and said why."""
+    """The server broke off the answer with an error."""
 
     error: ModelError
 
 
 @dataclass(frozen=True, slots=True)
 class EndDelta:
-    """The body's own end mark: `[DONE]`, or the Responses API's terminal event."""
+    """The end mark in the body: `[DONE]`, or the Responses API's terminal event."""
 
 
 Delta = (
@@ -146,10 +146,10 @@ ToolChoice = Literal["auto", "none", "required"] | NamedTool
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One request; frozen, so that a retry or another model sends the same.
+    """One request; frozen, so a retry or another model sends the same.
 
-    `attempt` counts from 1 within a turn; `data` is the run's, for a router's rule, and never leaves the process.
-    `output_schema` asks for an answer that is JSON by it.
+    `attempt` counts from 1 within a turn. `data` is the run's data, for a router's rule; it never leaves the process.
+    `output_schema` requires an answer in JSON that fits it.
     """
 
     messages: tuple[Message, ...]
@@ -177,9 +177,9 @@ class Model(Protocol):
         ...
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
-        """Open the answer; leaving the context closes the connection.
+        """Open the answer; exiting the context closes the connection.
 
         Raises `ModelError` on entering when the server refuses, and `StreamError` while iterating when the body
-        can't be read. A body that just ends raises nothing: its deltas lack their `FinishDelta` and `EndDelta`.
+        can't be read. A truncated body raises nothing: its deltas lack `FinishDelta` and `EndDelta`.
         """
         ...

@@ -1,4 +1,4 @@
-"""The model that the environment names, for apps that leave the choice to whoever runs them."""
+"""The model named by the environment, for apps that leave the choice to the person who runs them."""
 
 import os
 from collections.abc import AsyncIterator, Iterable
@@ -22,16 +22,16 @@ _ANTHROPIC = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL")
 
 
 class NamedModel(Priced, Model, Protocol):
-    """A model over HTTP, whichever interface it speaks."""
+    """A model over HTTP, of any interface."""
 
     async def connect(self) -> None: ...
     async def aclose(self) -> None: ...
 
 
 def make_model(name: str, base_url: str | None = None) -> NamedModel:
-    """Make the model with this name: a Claude over Anthropic's own API where its key is set, all others as OpenAI's.
+    """Make the model with this name: a Claude over Anthropic's API if its key is set, else an OpenAI-compatible model.
 
-    An address given by hand is that of an OpenAI-compatible server, unless it says `anthropic`.
+    A given address is taken for an OpenAI-compatible server unless it contains `anthropic`.
     """
     if family_of(name) == "claude" and "/" not in name and base_url is None and _is_set(_ANTHROPIC):
         return AnthropicModel(name)
@@ -46,10 +46,10 @@ def has_server() -> bool:
 
 
 class DefaultModel:
-    """`FLOWKIT_MODEL`, or a usual one, looked up when it is first asked.
+    """The model in `FLOWKIT_MODEL`, or a common one; looked up at the first request.
 
-    It is asked at `OPENAI_BASE_URL` with `OPENAI_API_KEY`; a Claude at Anthropic's own API where `ANTHROPIC_API_KEY` is
-    set. So an app can be imported, listed and tested where there is no key. Asking it there raises
+    Requests go to `OPENAI_BASE_URL` with `OPENAI_API_KEY`; for a Claude, to Anthropic's API if `ANTHROPIC_API_KEY` is
+    set. So an app can be imported, listed and tested without a key. A request without a key raises
     `ConfigurationError`.
     """
 

@@ -1,4 +1,4 @@
-"""A model behind any OpenAI-compatible server: OpenAI, a gateway, or one on this machine.
+"""Models at any OpenAI-compatible server: OpenAI, a gateway, or a local server.
 
 The request goes out through the `openai` package (keys, Azure); the bytes of the answer are read by our own
 reader, which takes a tenth of the time of the package's stream objects and follows what servers really send.
@@ -39,24 +39,24 @@ from flowkit.models.wire.tool_media import refuse_sound, tell_refused
 
 @dataclass(frozen=True, eq=False)
 class OpenAIModel:
-    """A model by its name; its settings are data, and `dataclasses.replace` gives a variant.
+    """A model by name. Its settings are data: `dataclasses.replace` makes a variant.
 
-    `base_url` and `api_key` come from `OPENAI_BASE_URL` and `OPENAI_API_KEY` when they aren't given; a server that
-    isn't OpenAI's may need no key. Models with the same address, key and headers share one HTTP client. `thinking` is
-    True, False, an effort such as `"low"`, or a budget in tokens; what the model's vendor can't be told raises
+    `base_url` and `api_key` default to `OPENAI_BASE_URL` and `OPENAI_API_KEY`; a server other than OpenAI's may need
+    no key. Models with the same address, key and headers share one HTTP client. `thinking` is
+    True, False, an effort such as `"low"`, or a budget in tokens; a setting that the vendor doesn't support raises
     `ConfigurationError` here, not in the middle of a run. `api` is the Responses API for models that think at OpenAI's
     own address, which take no tools over Chat Completions any more, and Chat Completions for all others, also for the
-    same models behind a gateway. `json_schema=False` is for servers that can't hold an answer to a schema: it goes into
-    the instructions, and JSON is asked for. `text_calls=True` is for servers that leave their model's calls in the text.
-    `alternate_roles=True` joins messages of one role in a row, and `schema_with_tools=False` leaves the schema of an
-    answer to the instructions where a request has tools; a server that says so is asked like that without the setting.
-    Fields of `extra_body` are sent as they are, None takes one out. `price` counts before the table of known prices.
+    same models behind a gateway. `json_schema=False` is for servers without structured output: the schema goes into
+    the instructions, with a request for JSON. `text_calls=True` is for servers that leave their model's calls in the text.
+    `alternate_roles=True` merges consecutive messages of one role. `schema_with_tools=False` puts the schema of an
+    answer into the instructions if a request has tools. If a server refuses such requests, both happen automatically.
+    Fields of `extra_body` are sent unchanged; None removes a field. `price` overrides the table of known prices.
     `api_version` is only for Azure's older addresses (`https://NAME.openai.azure.com`). `max_retries` is how often a run
-    asks again after a refusal that passes; with 0 its own `attempts` decide.
+    retries after a temporary refusal; with 0 the run's own `attempts` decide.
 
-    `api_key` may be a function, also an `async` one, that is asked before each request, and `headers` a function of the
-    request. `timeout` is seconds, or a `Timeout`. `http_client` is an `httpx2.AsyncClient` of yours, or a function that
-    makes one for each event loop, for certificates, proxies and the like.
+    `api_key` can be a function, also an `async` one, that is called before each request, and `headers` a function of the
+    request. `timeout` is in seconds, or a `Timeout`. `http_client` is your own `httpx2.AsyncClient`, or a function that
+    creates one for each event loop, for certificates, proxies and the like.
 
     >>> OpenAIModel("qwen3", base_url="http://127.0.0.1:8080/v1", thinking=False).source
     'chat http://127.0.0.1:8080/v1 qwen3'

@@ -53,7 +53,7 @@ class Price:
 
 @runtime_checkable
 class Priced(Protocol):
-    """A model that may have a price of its own, and an address to look one up by."""
+    """A model with an optional price of its own, and an address for the table of prices."""
 
     @property
     def price(self) -> Price | None: ...
@@ -71,9 +71,9 @@ class ManyModels(Protocol):
 
 
 def get_cost(model: Model, usage: Usage) -> float | None:
-    """Return the cost in US dollars of one request's tokens; None when it is unknown.
+    """Return the cost of one request's tokens in US dollars; None if unknown.
 
-    A router and a fallback write the cost into the usage themselves, since only they know which model answered.
+    Routers and fallbacks write the cost into the usage, since only they know which model answered.
     """
     own = _own_price(model)
     if own is not None:
@@ -99,7 +99,7 @@ def _own_address(model: Model) -> str | None:
 
 
 async def load_prices(model: Model) -> None:
-    """Load what the cost of this model's answers is found by, beside the event loop; the table takes half a second."""
+    """Load the table of prices in a thread, if this model's cost needs it; that takes half a second."""
     members: tuple[Model, ...] = getattr(model, "models", ())
     for member in members:
         await load_prices(member)
@@ -112,7 +112,7 @@ async def load_prices(model: Model) -> None:
 
 
 def find_unpriced(model: Model) -> Model | None:
-    """Find the first model whose requests may have no known cost; a server may still report one."""
+    """Find the first model without a known price; a server may still report the cost."""
     if isinstance(model, ManyModels) and model.models:
         return next((found for member in model.models if (found := find_unpriced(member)) is not None), None)
     return model if get_cost(model, Usage(1, 1)) is None else None

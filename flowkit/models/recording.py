@@ -1,4 +1,4 @@
-"""A real run in a file, and back: what was asked, the bytes of each answer, and when they came.
+"""Record a real run in a file and replay it: the requests, the bytes of each answer, and their times.
 
 The file is JSON lines: a header with the settings, then one line for each request. It holds no key and no header. A
 text that was named as secret is left out of requests, and of answers where one piece holds all of it: a model that says
@@ -35,7 +35,7 @@ _DIFF_LINES = 40
 class Exchange:
     """One request and its answer: pieces of the body with the seconds since the request, and how it ended badly.
 
-    `refused` says that there was no answer at all, else an error stands for a body that broke.
+    With `refused` there was no answer at all; otherwise an error means that the body broke off.
     """
 
     request: dict[str, JSON]
@@ -72,10 +72,10 @@ class Recordable(Model, Priced, ByteSource, Protocol):
 
 
 class Recorder:
-    """Records what passes between a model and its server; each answer is added to the file when it has ended.
+    """Record the requests and answers of a model; each answer is appended to the file when it is complete.
 
-    The model's key is left out, and so is each text in `hide`. Recording goes on in a file that exists. `about` is kept
-    in the file's header, for whoever replays it.
+    The model's key and each text in `hide` are left out. An existing file is appended to. `about` is written to
+    the file's header, for use at replay.
     """
 
     def __init__(
@@ -169,9 +169,9 @@ class Recorder:
 
 
 class Replayer:
-    """Answers from a recording, without a network and without a key; each recorded answer is given once.
+    """Answer from a recording, without network and key; each recorded answer is used once.
 
-    `timing=True` lets the bytes come when they came, else they come at once. `hide` are the texts that were hidden
+    With `timing=True` the bytes arrive with the recorded timing, otherwise immediately. `hide` are the texts that were hidden
     when it was recorded. With `compare="conversation"` a request is the recorded one if the user, the model and the
     tools said the same in it: instructions, and what tools and settings there are, may be others.
     """

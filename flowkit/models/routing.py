@@ -1,4 +1,4 @@
-"""Models made of several: the next one when one fails, or the one that a rule picks.
+"""Combine several models: fall back to the next one on failure, or pick one by a rule.
 
 What a server gave for itself (signatures, encrypted thinking) may go back only to the model that gave it. So each
 answer carries a mark of who gave it, in the message's own provider data, where it outlives the process; a later request
@@ -26,9 +26,9 @@ Rule = Callable[[tuple[Message, ...], object], Model | Awaitable[Model]]
 
 
 class FallbackModel:
-    """Asks the first model, and the next when it fails before it said anything.
+    """Call the first model; if it fails before its first output, call the next.
 
-    An answer that breaks off later ends the attempt; the next attempt begins with the next model. When all fail, the
+    If an answer breaks off later, the attempt fails, and the next attempt starts with the next model. If all fail, the
     error names each.
     """
 
@@ -71,15 +71,15 @@ class FallbackModel:
 
 
 def _tell_failed(model: Model, error: ModelError, failures: list[tuple[Model, ModelError]]) -> None:
-    """Note that a model gave no answer; the log says so, since the next one's may hide it for ever."""
+    """Log that a model gave no answer, since the next model's success would hide it."""
     failures.append((model, error))
     logger.warning("%s gave no answer: %s", model.name, error)
 
 
 class Router:
-    """Sends each request to the model that `rule` picks from its messages and the run's data.
+    """Send each request to the model that `rule` picks by its messages and the run's data.
 
-    `models` are those it may pick; they are needed for a limit on cost, and one that isn't among them is refused.
+    `models` lists the models that the rule can pick; other models are refused. A limit on cost requires it.
 
     >>> from flowkit import ScriptedModel
     >>> cheap, strong = ScriptedModel([], name="cheap"), ScriptedModel([], name="strong")
@@ -142,7 +142,7 @@ def _find(model: Model, source: str) -> Model | None:
 
 
 async def _mark(model: Model, begun: Delta | None, deltas: AsyncIterator[Delta]) -> AsyncGenerator[Delta, None]:
-    """Mark the deltas with the answering model and its cost: only here it is known which model answered."""
+    """Mark the deltas with the answering model and its cost, which only this layer knows."""
     yield ProviderDelta(ANSWERED_BY, model.source)
     if begun is not None:
         yield await _priced(model, begun) if isinstance(begun, UsageDelta) else begun
@@ -178,7 +178,7 @@ def _renamed(item: ProviderData, source: str, origin: str) -> ProviderData:
 
 
 def _join(failures: Sequence[tuple[Model, ModelError]]) -> ModelError:
-    """Join the errors; a retry may begin as soon as the first model allows one, at once if one named no time."""
+    """Combine the errors. A retry can start as soon as the first model allows it; immediately if one named no time."""
     if len(failures) == 1:
         return failures[0][1]
     told = "; ".join(f"{model.name}: {error}" for model, error in failures)

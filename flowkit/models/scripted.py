@@ -1,7 +1,7 @@
-"""A model that says what a script tells it, for tests and examples: no network, no chance.
+"""A model that follows a script, for tests and examples: no network, no randomness.
 
-Each turn is a list of pieces, said in order: text, thinking, calls, pauses in seconds on the loop's clock, errors, and
-how the turn ends. A turn that doesn't say how it ends, ends well.
+Each turn is a list of pieces, sent in order: text, thinking, calls, pauses in seconds on the loop's clock, errors, and
+a finish reason. Without one, the turn ends normally.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class ScriptedCall:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The body ends here, without a finish reason and without an end mark."""
+    """End the body here, without a finish reason and an end mark."""
 
 
 Piece = str | float | Usage | Delta | ScriptedCall | Cut | ModelError
@@ -69,7 +69,7 @@ def call(name: str, /, **arguments: object) -> ScriptedCall:
 
 
 def raw_call(name: str, arguments: str) -> ScriptedCall:
-    """Make a call whose arguments are this text, whatever it is."""
+    """Make a call with this text as its arguments, valid JSON or not."""
     return ScriptedCall(name, arguments)
 
 
@@ -88,10 +88,10 @@ CUT = Cut()
 
 
 class ScriptedModel:
-    """Says its turns one after the other, or what a function of the request gives.
+    """Stream the scripted turns one after another, or the result of a function of the request.
 
     `requests` holds every request, in order. A request after the last turn raises `ModelError`. An error among the
-    pieces is raised when the request is made if it stands first, else in the middle of the answer.
+    pieces is raised when the request is made if it comes first, else in the middle of the answer.
 
     >>> model = ScriptedModel([[call("get_order")], "It is on its way."])
     """

@@ -1,4 +1,4 @@
-"""Other processes that run the functions of tools: on this machine, and on a Dask cluster.
+"""Run the functions of tools in other processes: on this machine, and on a Dask cluster.
 
 What goes there is an address and JSON (`calls`), and what comes back is JSON; no function and no object travels. The
 same code does a call at the other end of both pools (`performing`). A `PoolJob` is what a call in a pool is here.

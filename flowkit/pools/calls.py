@@ -26,7 +26,7 @@ BLOB_BYTES = 1 << 20
 
 
 class PoolFailure(Exception):
-    """A pool didn't begin a call, or doesn't know how it ended; what the function itself raised is none."""
+    """A pool didn't start a call, or doesn't know its outcome; errors of the function itself are other types."""
 
 
 class CallRefused(PoolFailure):
@@ -38,7 +38,7 @@ class Gone(CallRefused):
 
 
 class Lost(PoolFailure):
-    """The process that ran a call is gone, and nobody knows how far it came."""
+    """The process that ran a call died, so the call's outcome is unknown."""
 
 
 class NotBegun(PoolFailure):
@@ -46,11 +46,11 @@ class NotBegun(PoolFailure):
 
 
 class Late(Exception):
-    """The call was told not to begin: it was stopped, or its claim was over."""
+    """The call must not start: it was stopped, or its claim expired."""
 
 
 class Unshown(Exception):
-    """A function has returned what can't be JSON: it was done, so it is no failure to be tried again."""
+    """A function returned a value that can't be JSON. It has run, so it must not be retried."""
 
     def __init__(self, error: ToolResultError) -> None:
         super().__init__(str(error))
@@ -58,7 +58,7 @@ class Unshown(Exception):
 
 
 class RemoteTraceback(Exception):
-    """The traceback of the other process, as the cause of what was raised there."""
+    """The traceback of the other process, as the cause of its error."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -96,7 +96,7 @@ Kind = Literal["done", "tool", "doubt", "result", "other", "refused", "late"]
 
 @dataclass(frozen=True, slots=True)
 class PoolOutcome:
-    """How a call ended in another process; `took_s` is the function's own time, and `body` its result as JSON."""
+    """The outcome of a call in another process; `took_s` is the function's own time, and `body` its result as JSON."""
 
     kind: Kind
     body: bytes = b""
@@ -123,7 +123,7 @@ class PoolOutcome:
 
     @staticmethod
     def of_error(error: BaseException, tool: AnyTool | None, took_s: float = 0.0) -> "PoolOutcome":
-        """Return what a function raised, as data."""
+        """Convert a function's error to data."""
         kind: Kind = "other"
         if isinstance(error, InDoubt):
             kind = "doubt"
@@ -141,7 +141,7 @@ class PoolOutcome:
         )
 
     def read(self, tool: AnyTool) -> JSON:
-        """Return the result, or raise what the function raised: an error of the same name and text."""
+        """Return the result, or raise an error with the name and text of the function's error."""
         match self.kind:
             case "done":
                 return loads(self.body)
@@ -191,7 +191,7 @@ def split(message: bytes) -> tuple[bytes, bytes]:
 
 
 def hash_code(tool: AnyTool) -> str:
-    """Hash what distinguishes this code from another: the version or the source, under whatever name the tool goes."""
+    """Hash the code's version or its source, independent of the tool's name."""
     parts = cast(list[JSON], tool.code_parts)[1:]
     return make_key([*parts, tool.effect, *(need.tool.code() for need in tool.needs)])[:16]
 
@@ -243,7 +243,7 @@ def _is_same(value: object, other: object) -> bool:
 
 
 def _open_secrets(value: object) -> object:
-    """Take secrets out of what hides them, which would write a mask in their place."""
+    """Unwrap secrets, which would otherwise be serialised as a mask."""
     if isinstance(value, (SecretStr, SecretBytes)):
         return value.get_secret_value()
     if isinstance(value, dict):

@@ -32,7 +32,7 @@ CLOSE_WITHIN_S = 5.0
 
 
 class DaskPool:
-    """Calls on the cluster at an address; `close` lets go of it."""
+    """Calls on the cluster at an address; `close` disconnects."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -68,7 +68,7 @@ class DaskPool:
         return self._traffic.in_flight
 
     def close(self) -> None:
-        """Abandon what is at the cluster, and disconnect."""
+        """Abandon the calls on the cluster, and disconnect."""
         with contextlib.suppress(TimeoutError, Exception):
             self._in_thread(self._close()).result(CLOSE_WITHIN_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -244,7 +244,7 @@ class DaskPool:
 
 
 def check_address(address: str) -> None:
-    """Raise `CallRefused` for a scheduler that anybody on the network could stand in for: what it sends is unpickled."""
+    """Raise `CallRefused` for a scheduler that could be impersonated on the network: its messages are unpickled."""
     if not is_trusted(address):
         raise CallRefused(
             f"{address} is neither on this machine nor tls://, and Dask would run what anybody on the way sends it:"
@@ -253,7 +253,7 @@ def check_address(address: str) -> None:
 
 
 def is_trusted(address: str) -> bool:
-    """Return whether an address is on this machine, or speaks TLS."""
+    """Return True if an address is on this machine or uses TLS."""
     parts = urlsplit(address if "://" in address else f"tcp://{address}")
     if parts.scheme in ("tls", "wss", "inproc"):
         return True

@@ -60,7 +60,7 @@ class Traffic:
             sent.set_result(future)
 
     async def fetch(self, client: Any, future: Any, *, is_direct: bool) -> bytes:
-        """Wait for a result, and return it; raises what Dask raises."""
+        """Wait for a result, and return it; raises Dask's errors."""
         import distributed
 
         with client.as_current():

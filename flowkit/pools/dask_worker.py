@@ -1,4 +1,4 @@
-"""What runs in a worker of a Dask cluster: one call, and what the worker says of itself."""
+"""Run a call in a worker of a Dask cluster, and describe the worker."""
 
 import asyncio
 import platform
@@ -21,7 +21,7 @@ def find_versions() -> dict[str, str]:
 
 
 def find_difference(ours: Versions, theirs: Versions) -> str | None:
-    """Return what differs between the versions of two ends."""
+    """Return the first difference between the versions of both ends."""
     differs = [
         f"{name} {theirs.get(name)} there, {said} here" for name, said in ours.items() if theirs.get(name) != said
     ]

@@ -16,7 +16,7 @@ Told = Callable[[], None]
 
 
 class PoolJob:
-    """One call that was given to a pool. Made in the loop that waits for `result`."""
+    """One call in a pool. Create it in the event loop that waits for `result`."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class PoolJob:
         self._lock = Lock()
 
     def stop(self) -> None:
-        """Ask it to stop; one that hasn't started never starts."""
+        """Stop it; a job that hasn't started never starts."""
         self.result.cancel()
         with self._lock:
             self.is_stopped = True
@@ -59,7 +59,7 @@ class PoolJob:
     # What the pool's threads say
 
     def take(self, kill: Told) -> bool:
-        """Take it from the queue; False when nobody wants it any more. `kill` is what `stop` calls from now on."""
+        """Take it from the queue; False if it was stopped. From now on, `stop` calls `kill`."""
         with self._lock:
             if self.is_stopped:
                 return False
@@ -67,12 +67,12 @@ class PoolJob:
             return True
 
     def let_go(self) -> None:
-        """Release what could still be killed for it."""
+        """Clear the `kill` callback."""
         with self._lock:
             self._kill = None
 
     def begin(self, *, tells: bool = True) -> bool:
-        """Ask whether the function may start now; after a yes it must start at once."""
+        """Return True if the function can start; then it must start immediately."""
         with self._lock:
             if self.is_stopped:
                 return False
@@ -92,7 +92,7 @@ class PoolJob:
         self._call_in_loop(self._set_begun)
 
     def end(self, outcome: "PoolOutcome | BaseException") -> None:
-        """Report to the loop how it ended."""
+        """Report the outcome to the event loop."""
         result: JSON | BaseException
         try:
             # Read here, and not in the loop: a result may be large.

@@ -1,4 +1,4 @@
-"""The other end of a pool: finds the function by its address, checks the arguments, calls it, writes what it gave."""
+"""The other end of a pool: find the function by its address, validate the arguments, call it, serialise the result."""
 
 import asyncio
 import importlib
@@ -31,7 +31,7 @@ def perform(
     begin: Callable[[], bool],
     run_async: Callable[[Coroutine[Any, Any, Any]], Any] = asyncio.run,
 ) -> bytes:
-    """Run a call, and return its outcome; `begin` is asked right before the function starts, and may refuse."""
+    """Run a call, and return its outcome; `begin` is called right before the function starts, and can refuse."""
     call = PoolCall.from_bytes(message)
     try:
         tool = find_tool(call.place, call.code)
@@ -64,7 +64,7 @@ async def _wait(result: Any) -> Any:
 
 @cache
 def find_tool(place: FunctionAddress, code: str) -> AnyTool:
-    """Return the tool at this address; raises `CallRefused` when nothing is there, or other code."""
+    """Return the tool at this address; raises `CallRefused` if it doesn't exist or has other code."""
     module = _load(place)
     found = _find_function(module, place.qualname)
     candidates = [found, *vars(module).values()]

@@ -37,7 +37,7 @@ _PROGRAM = (
 
 
 class ProcessPool:
-    """Processes for the calls of every run in this process; `close` ends them."""
+    """Processes for the calls of every run in this process; `close` stops them."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -78,7 +78,7 @@ class ProcessPool:
             self._free += 1
 
     def close(self) -> None:
-        """Close every process, and wait until they are gone; what they were doing is lost."""
+        """Kill every process, and wait until they have exited; calls in flight are lost."""
         with self._changed:
             self._is_closed = True
             left = list(self._jobs)
@@ -103,7 +103,7 @@ class ProcessPool:
 
 
 class _Seat:
-    """One process, or the room for one, and the thread that speaks to it."""
+    """A slot for one process, and the thread that communicates with it."""
 
     def __init__(self, pool: ProcessPool) -> None:
         self._pool = pool

@@ -1,4 +1,4 @@
-"""How much may run at once in each pool. Read for every run, so it imports nothing of what the pools need."""
+"""The number of parallel calls in each pool. It is read for every run, so it imports no dependency of the pools."""
 
 import os
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ DASK_WINDOW = 200
 
 
 def find_size() -> int:
-    """Return how many processes the pool of this machine has: `FLOWKIT_POOL_SIZE`, else as many as cores it may use."""
+    """Return the number of processes of the local pool: `FLOWKIT_POOL_SIZE`, else the number of usable cores."""
     said = os.environ.get(SIZE_VARIABLE)
     if not said:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -23,5 +23,5 @@ def find_size() -> int:
 
 
 def find_windows() -> Mapping[str, int]:
-    """Return how many calls of one run may be in each pool at once, by the names of its slots."""
+    """Return the limits of a run's parallel calls in each pool, by the names of its slots."""
     return {POOL_SLOTS["process"]: find_size(), POOL_SLOTS["dask"]: DASK_WINDOW}

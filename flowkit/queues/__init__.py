@@ -1,4 +1,4 @@
-"""Runs that another process drives than the one that submits them: a worker, or the handler of any queue.
+"""Runs that are submitted by one process and driven by another: a worker, or the handler of any queue.
 
 A queue may lose a run, or deliver it twice or late: the journal decides who drives it, and `stopped` lists the runs
 without a driver. So a queue only has to call `drive`.

@@ -20,6 +20,7 @@ from flowkit.journal import Journal, RunDetails, default_journal
 from flowkit.journal.store import OVER
 from flowkit.runs.requests import Requests, end_stopped, identify
 from flowkit.runs.run import Run, make_run_id
+from flowkit.stores.waiting import wait_in_thread
 from flowkit.web.served import Servable, Served, StartRequest, Target, go_on_with, make_served
 
 logger = logging.getLogger("flowkit.queues")
@@ -46,9 +47,9 @@ class Driver:
     async def drive(
         self, run_id: str, *, user: str | EllipsisType | None = ..., session: str | EllipsisType | None = ...
     ) -> DriveStatus:
-        """Drive the run until it has ended or waits; the errors are those of `drive`."""
+        """Drive the run until it finishes or waits; raises the errors of `drive`."""
         while True:
-            details = await asyncio.to_thread(self.journal.show, run_id, user=user, session=session)
+            details = await wait_in_thread(self.journal.show, run_id, user=user, session=session)
             if details is None:
                 raise RunError(f"there is no run {run_id!r} in {self.journal.name!r}")
             summary = details.summary
@@ -109,9 +110,7 @@ class Driver:
             raise result.error
         if result.status == "failed":
             logger.error("run %s failed: %s", identity.run_id, result.error, extra={"run_id": identity.run_id})
-        found = await asyncio.to_thread(
-            self.journal.find, identity.run_id, user=identity.user, session=identity.session
-        )
+        found = await wait_in_thread(self.journal.find, identity.run_id, user=identity.user, session=identity.session)
         if found is None or found.status in (*OVER, "cancelling"):
             return True
         # Else it is changed code, a full disk, or a process that leaves: the journal says that it hasn't ended.
@@ -145,15 +144,15 @@ async def drive(
     session: str | EllipsisType | None = ...,
     data: Mapping[str, str] | None = None,
 ) -> DriveStatus:
-    """Drive a run of the journal until it has ended or waits for a person; return its status.
+    """Drive a run of the journal until it finishes or waits for a person; return its status.
 
-    Call it as often as you like: a run that has ended stays as it is, and of a run that somebody else drives it
-    returns `running`. If it is cancelled, it lets go of the run, and the next call goes on with it. `app` is an agent,
+    Calling it repeatedly is safe: a finished run stays as it is, and for a run that another process drives it
+    returns `running`. If it is cancelled, it releases the run, and the next call resumes it. `app` is an agent,
     a recipe, several of them, or a file with them, whose `open_data` takes the run's user and `data`. `user` and
-    `session` name the run where several have its id.
+    `session` identify the run if several have its id.
 
-    Raises `RunError` when there is no such run, `ConfigurationError` when the app has no agent or recipe of its name,
-    `StoreError` when the journal can't be used.
+    Raises `RunError` if there is no such run, `ConfigurationError` if the app has no agent or recipe of its name,
+    `StoreError` if the journal can't be used.
     """
     served = make_served(app, data)
     async with _opened(journal) as opened:
@@ -171,11 +170,11 @@ async def submit(
     session: str | None = None,
     run_id: str | None = None,
 ) -> str:
-    """Write a run down in the journal, for a worker or a queue to `drive`; returns its id.
+    """Record a run in the journal, for a worker or a queue to `drive`; return its id.
 
-    An agent takes a `message`, a recipe its `inputs`; `name` says which one of the app's. The same `run_id` again, with
-    the same inputs, is the same run. Raises `ToolArgumentsError` for inputs that don't fit, `RunError` for a run that
-    began with others, `ConfigurationError` for a name that the app doesn't have.
+    An agent takes a `message`, a recipe its `inputs`; `name` selects one of the app's. The same `run_id` again, with
+    the same inputs, is the same run. Raises `ToolArgumentsError` for invalid inputs, `RunError` for a run that
+    started with other inputs, `ConfigurationError` for a name that the app doesn't have.
     """
     served = make_served(app)
     try:
@@ -193,11 +192,11 @@ async def _opened(journal: Journal | str | Path | None) -> AsyncGenerator[Journa
     if isinstance(journal, Journal):
         yield journal
         return
-    opened = await asyncio.to_thread(Journal, journal or default_journal())
+    opened = await wait_in_thread(Journal, journal or default_journal())
     try:
         yield opened
     finally:
-        await asyncio.to_thread(opened.close)
+        await wait_in_thread(opened.close)
 
 
 def _say_status(details: RunDetails) -> DriveStatus:

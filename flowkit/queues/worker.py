@@ -18,6 +18,7 @@ from flowkit.identity import RunIdentity
 from flowkit.queues.driver import Driver
 from flowkit.runs.queue import JournalQueue, RunQueue
 from flowkit.runs.requests import identify
+from flowkit.stores.waiting import wait_in_thread
 
 logger = logging.getLogger("flowkit.queues")
 
@@ -34,7 +35,7 @@ LOOKED_AT = 1000
 
 @runtime_checkable
 class Feed(Protocol):
-    """A queue that gives a worker its runs."""
+    """A queue that delivers runs to a worker."""
 
     async def feed(self, worker: "QueueWorker", stop: asyncio.Event) -> None:
         """Feed the announced runs to the worker's `take`, until `stop` is set."""
@@ -53,7 +54,7 @@ class Waits:
         self._waits[run] = wait_s, time.monotonic() + wait_s
 
     def drop(self, run: RunIdentity) -> None:
-        """Forget the run: it went on."""
+        """Forget the run: it was resumed."""
         self._waits.pop(run, None)
 
     def choose(self, runs: Collection[RunIdentity]) -> list[RunIdentity]:
@@ -68,7 +69,7 @@ class Waits:
 
 
 class QueueWorker:
-    """Drives what the journal has for it, several runs at once, until it is told to stop."""
+    """Drive the journal's runs without a driver, several in parallel, until it is stopped."""
 
     def __init__(
         self, driver: Driver, *, queue: RunQueue | None = None, at_once: int = AT_ONCE, poll_s: float | None = None
@@ -119,7 +120,7 @@ class QueueWorker:
         return True
 
     async def _look(self) -> None:
-        """Take runs that nobody drives, as many as there is room for; ask the journal no more often than that is time."""
+        """Take runs without a driver up to the free capacity; poll the journal at most once per interval."""
         if time.monotonic() >= self._ask_at:
             self._ask_at = time.monotonic() + self._poll_s
             await self._ask()
@@ -133,7 +134,7 @@ class QueueWorker:
         """Find what nobody drives."""
         if len(self._tasks) >= self._at_once:
             return
-        found = await asyncio.to_thread(self.driver.journal.stopped, LOOKED_AT)
+        found = await wait_in_thread(self.driver.journal.stopped, LOOKED_AT)
         runs = [identify(summary) for summary in found if summary.name in self.driver.served.targets]
         if len(found) < LOOKED_AT:
             self._waits.keep([*runs, *self._tasks.values()])
@@ -167,7 +168,7 @@ class QueueWorker:
     async def _pass_on(self, run: RunIdentity) -> None:
         """Announce a released run to the other workers; one that isn't announced is found by them."""
         try:
-            found = await asyncio.to_thread(self.driver.journal.find, run.run_id, user=run.user, session=run.session)
+            found = await wait_in_thread(self.driver.journal.find, run.run_id, user=run.user, session=run.session)
         except FlowkitError as error:
             logger.warning(
                 "run %s is released, but the workers couldn't be notified: %s",

@@ -4,6 +4,7 @@ The spent amount is in a store, under a key for its owner and its period. A run 
 turn's cost after it. So parallel runs, in any process, exceed a shared budget by at most one turn each.
 """
 
+import asyncio
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -233,6 +234,14 @@ async def pay_budgets(meter: Meter, cost_usd: float | None) -> None:
     payers = meter.payers
     if payers and cost_usd is None:
         raise LimitReached(f"the budget {payers[0].name!r} can't be kept any longer: an answer didn't say what it took")
-    for account in payers:
-        # A run that is stopped meanwhile has still incurred the cost: the store writes it.
-        await account.pay(cost_usd or 0.0)
+    if not payers:
+        return
+    paying = [asyncio.create_task(account.pay(cost_usd or 0.0)) for account in payers]
+    try:
+        await asyncio.wait(paying)
+    except asyncio.CancelledError:
+        # A run that is stopped meanwhile has still incurred the cost, for each of its budgets.
+        await asyncio.wait(paying)
+        raise
+    for paid in paying:
+        paid.result()

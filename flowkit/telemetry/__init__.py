@@ -1,7 +1,7 @@
-"""Runs in OpenTelemetry: `instrument()` makes spans and metrics of every run that begins from then on.
+"""OpenTelemetry: `instrument()` records spans and metrics of every run that starts afterwards.
 
-It needs `opentelemetry-api` (the extra `otel`). The SDK and the exporter are the program's own; without them, and for
-what isn't sampled, nothing is done.
+It needs `opentelemetry-api` (the extra `otel`). The program brings the SDK and the exporter; without them, and for
+runs that aren't sampled, nothing is recorded.
 """
 
 import os
@@ -38,8 +38,8 @@ def instrument(
 ) -> Callable[[], None]:
     """Record every run that starts from now on; return a function that stops it. A second call replaces the first.
 
-    The providers are the program's global ones where none are given. With `content`, what was said, the arguments and
-    the results are recorded, secrets masked; left out, the variable
+    The providers default to the program's global ones. With `content`, messages, arguments and
+    results are recorded, with secrets masked; if omitted, the variable
     `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides. With `user` the run's user is named.
     """
     global _stop
@@ -52,7 +52,7 @@ def instrument(
 
 
 class _Instrumented:
-    """What `instrument` was given, and the runs that go on."""
+    """The arguments of `instrument`, and the live runs."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The calls of one run as spans, each made from what the run's log notes of it.
+"""The calls of one run as spans, made from the events of the run's log.
 
 A call has no span while it waits: one is begun when the call first runs, or when it ends without having run. What it
 waited for, and whom it is linked to, is known by then. Only inside an attempt is a call's span current, so that what
@@ -28,7 +28,7 @@ Attributes = dict[str, str | int | float | bool]
 
 @dataclass(slots=True)
 class CallTrace:
-    """What is known of a call, from its first event on."""
+    """The state of a call, from its first event on."""
 
     id: str
     name: str
@@ -54,7 +54,7 @@ class CallTrace:
 
 
 class CallTraces:
-    """Makes the span of each call; `context` is what the calls of the run itself stand in.
+    """Make the span of each call; `context` is the parent of the run's own calls.
 
     A method that takes an event is given its `t`, and its values with the defaults of its kind.
     """
@@ -84,7 +84,7 @@ class CallTraces:
         self._heads: dict[tuple[str, str | None], tuple[str, Attributes]] = {}
 
     def find_context(self, call: str) -> Context:
-        """Find what hangs below a call, or below the run where that has no span."""
+        """Return the context for children of a call, or of the run if the call has no span."""
         known = self._known.get(call)
         return self.context if known is None or known.span is None else set_span_in_context(known.span, known.around)
 
@@ -95,7 +95,7 @@ class CallTraces:
         return {"type": "tool_call", "id": call, "name": known.name, "arguments": known.arguments}
 
     def enter(self, call: str) -> Callable[[], None]:
-        """Make a call's span the current one; return what ends that."""
+        """Make a call's span the current one; return a function that undoes it."""
         known = self._known.get(call)
         if known is None or known.span is None:
             return _nothing
@@ -110,7 +110,7 @@ class CallTraces:
         return leave
 
     def end_open(self, t: float) -> None:
-        """End the calls that still run."""
+        """End the spans of calls that are still running."""
         for call in self._known.values():
             if call.span is not None:
                 self._end_span(call, call.span, t, "cancelled", None)
@@ -139,7 +139,7 @@ class CallTraces:
         return known
 
     def take_sealed(self, t: float, call: str, arguments: object, repaired: tuple[str, ...] = ()) -> None:
-        """Note the arguments of a call: a `ToolCall` stands for its own, anything else is as events show it."""
+        """Record the arguments of a call, from a `ToolCall` or as an event shows them."""
         known = self._known.get(call) or self._find(call)
         if known is None:
             return
@@ -228,7 +228,7 @@ class CallTraces:
         return span
 
     def _make_head(self, call: CallTrace, is_tool: bool) -> tuple[str, Attributes]:
-        """Make what the spans of all calls of a tool have in common."""
+        """Make the attributes shared by the spans of all calls of a tool."""
         attributes: Attributes = {names.RUN_ID: self._run_id}
         if not is_tool:
             return call.name, attributes
@@ -264,7 +264,7 @@ class CallTraces:
         age_s: float | None = None,
         ended_s: float | None = None,
     ) -> None:
-        """End the span of a call that has a result, wherever that is from."""
+        """End the span of a call with a result, whatever its source."""
         known = self._known.get(call) or self._find(call)
         if known is None or known.has_ended:
             return
@@ -293,15 +293,15 @@ class CallTraces:
         self._end(call, t, "in_doubt", reason, "in_doubt")
 
     def take_skipped(self, t: float, call: str, because: str) -> None:
-        """End a call that wasn't run, since what it needs failed."""
+        """End the span of a call that was skipped because a dependency failed."""
         self._end(call, t, "skipped")
 
     def take_denied(self, t: float, call: str, reason: str = "") -> None:
-        """End a call that a person denied."""
+        """End the span of a denied call."""
         self._end(call, t, "denied")
 
     def take_cancelled(self, t: float, call: str, reason: str = "", waits: bool = False) -> None:
-        """End a call that was stopped."""
+        """End the span of a cancelled call."""
         self._end(call, t, "cancelled")
 
     def take_void(self, t: float, call: str, reason: str = "") -> None:
@@ -322,7 +322,7 @@ class CallTraces:
         self._end_span(known, span, t, state, error_type)
 
     def _find_span(self, call: CallTrace, t: float) -> Span:
-        """Find the span of a call that ends; one that hasn't run gets a short one, from its seal on."""
+        """Find the span of a finished call; if the call never ran, make a short span that starts when it was sealed."""
         if call.waiting is not None:
             self._end_wait(call, t)
         if call.span is None:

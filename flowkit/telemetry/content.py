@@ -1,4 +1,4 @@
-"""What was said, as JSON text in an attribute: only for who asked for it, and never longer than an attribute may be."""
+"""Message content as JSON text in an attribute: only if enabled, and within the size limit of an attribute."""
 
 from collections.abc import Iterable
 
@@ -25,7 +25,7 @@ def write(value: JSON) -> str:
 
 
 def cut(text: str, longest: int = LONGEST) -> str:
-    """Cut a text to what an attribute may hold.
+    """Truncate a text to the size limit of an attribute.
 
     >>> len(cut("가" * 5000).encode())
     4095
@@ -35,13 +35,13 @@ def cut(text: str, longest: int = LONGEST) -> str:
 
 
 def write_instructions(messages: Iterable[Message]) -> str | None:
-    """Write what the system says to the model; None where it says nothing."""
+    """Write the system's instructions; None if there are none."""
     said: list[JSON] = [_text(message.text) for message in messages if isinstance(message, SystemMessage)]
     return write(said) if said else None
 
 
 def write_messages(messages: Iterable[Message]) -> str:
-    """Write a conversation, its newest messages first of all: what is too long loses the oldest ones."""
+    """Write a conversation; if it is too long, drop the oldest messages."""
     kept: list[JSON] = []
     left = LONGEST - 2
     for message in reversed([message for message in messages if not isinstance(message, SystemMessage)]):
@@ -54,7 +54,7 @@ def write_messages(messages: Iterable[Message]) -> str:
 
 
 def write_said(role: str, said: JSON) -> str:
-    """Write what one side said to a run, or got from it, as one message."""
+    """Write a run's input or output as one message."""
     # Cut first: a message that is cut on its outside is no JSON any more, and viewers don't show it.
     text = cut(said if isinstance(said, str) else dumps(said).decode(), LONGEST - 200)
     return write([{"role": role, "parts": [_text(text)]}])

@@ -1,4 +1,4 @@
-"""Spans begun and ended so that a fault of a processor or a sampler, which are others' code, never reaches a run."""
+"""Start and end spans so that an error in a processor or a sampler never reaches a run."""
 
 import logging
 from typing import Any
@@ -18,7 +18,7 @@ def start_span(tracer: Tracer, name: str, *parts: Any, **options: Any) -> Span:
 
 
 def end_span(span: Span, end_ns: int) -> None:
-    """End a span; where that raises, it stays in the log."""
+    """End a span; log an exception instead of raising it."""
     try:
         span.end(end_ns)
     except Exception:  # a processor's

@@ -1,4 +1,4 @@
-"""What is counted over all runs: durations, tokens, cost. By agent, model, tool and how it ended, never by run or user."""
+"""Metrics over all runs: durations, tokens, cost; by agent, model, tool and outcome, never by run or user."""
 
 from collections.abc import Mapping
 

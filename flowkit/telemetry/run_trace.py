@@ -1,6 +1,6 @@
-"""One run as spans, made from what its log notes, with its own times.
+"""One run as spans, made from its log, with the log's times.
 
-Parents are given, never what happens to be current: a stream of events crosses tasks.
+Parents are passed explicitly instead of using the current span, since a stream of events crosses tasks.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ FAILED = ("failed", "in_doubt", "limit")
 
 
 class RunTrace:
-    """Listens to one run; its span begins with `run.started`, and all are ended with the run."""
+    """Listen to one run. Its span starts with `run.started`; all spans end with the run."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class RunTrace:
         log.on_close.append(self._close)
 
     def list_takers(self) -> dict[type[Event], Callable[..., None]]:
-        """List who takes each kind of event: a method with the event's `t` and its values, with the same defaults."""
+        """Map each kind of event to its method, which takes the event's `t` and its fields, with the same defaults."""
         calls, turns = self.calls, self._turns
         return {
             events.RunFinished: self._finish,
@@ -149,7 +149,7 @@ class RunTrace:
         self._leave()
 
     def _close(self) -> None:
-        """Close what is open where the run had no last event, as one that was stopped from outside."""
+        """End open spans of a run without a last event, such as one that was stopped from outside."""
         if self.span is not None and self._is_open:
             now = self._log.now()
             self._end_open(now)

@@ -29,7 +29,7 @@ class ChatTrace:
 
 
 class TurnTraces:
-    """Makes the span of each request; `agent` and `around` are set when the run's own span begins.
+    """Make the span of each request; `agent` and `around` are set when the run's own span starts.
 
     A method that takes an event is given its `t`, and its values with the defaults of its kind.
     """
@@ -57,7 +57,7 @@ class TurnTraces:
         self._request: tuple[Model, ModelRequest] | None = None
 
     def ask(self, call: str, t: float) -> SpanContext | None:
-        """Note a call that the answer asks for; return where the span of who asks is."""
+        """Record a call of the answer; return the context of the requesting span."""
         chat = self._chat
         if chat is None:
             return None
@@ -131,7 +131,7 @@ class TurnTraces:
     def take_usage(
         self, t: float, turn: int, usage: Usage, cost_usd: float | None = None, call: str | None = None
     ) -> None:
-        """Note the tokens of an answer and what they cost."""
+        """Record the tokens of an answer and their cost."""
         chat = self._chat
         if chat is None or call is not None:
             return
@@ -185,6 +185,6 @@ class TurnTraces:
 
 
 def mark(span: Span, error_type: str, error: str | None) -> None:
-    """Mark a span as failed; `error` may quote arguments, so it is recorded only where content is wanted."""
+    """Mark a span as failed; `error` may quote arguments, so it is recorded only if content is enabled."""
     span.set_attribute(names.ERROR_TYPE, error_type)
     span.set_status(Status(StatusCode.ERROR, content.cut(error) if error else error_type))

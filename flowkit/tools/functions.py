@@ -7,13 +7,16 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from copy import copy
 from typing import Any, cast, get_args, get_origin
 
+from pydantic import TypeAdapter
+
 from flowkit.context import Context
 from flowkit.errors import DefinitionError, ToolArgumentsError
 from flowkit.masking import SecretPlaces
+from flowkit.schema_paths import find_mismatch
 from flowkit.tools.implementation import ArgumentReader
 from flowkit.tools.needs import Need, NeedMarker, merge
 from flowkit.tools.schema.arguments import Arguments, ArgumentsReader
-from flowkit.tools.schema.arguments_schema import Schema, build_adapter, build_parameters_schema
+from flowkit.tools.schema.arguments_schema import Schema, build_adapter, build_parameters_schema, generate
 from flowkit.tools.schema.docstrings import Documentation, read_docstring
 from flowkit.tools.schema.flat import FlatReader, flatten_schema, open_flat
 from flowkit.tools.schema.repair import Repairer
@@ -80,7 +83,17 @@ class FunctionCallee:
         if self._flat is not None:
             self.reader(frozenset())
         if self.needs:
-            self._inner_reader(frozenset(self._needed))
+            self._check_needs(self._inner_reader(frozenset(self._needed)).adapter)
+
+    def _check_needs(self, adapter: TypeAdapter[dict[str, Any]]) -> None:
+        """Raise `DefinitionError` for a needed result that never fits its parameter, by the rule that recipes use."""
+        schema = generate(adapter, "validation")
+        for need in self.needs:
+            result = need.tool.result_schema
+            misfit = None if result is None else find_mismatch(result, (), schema, need.parameter)
+            if misfit is not None:
+                problem = f"parameter {need.parameter!r} needs {need.tool.name!r}, whose result {misfit}"
+                raise DefinitionError.about(self.name, problem, need.parameter)
 
     @property
     def _hidden(self) -> frozenset[str]:

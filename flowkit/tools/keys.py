@@ -130,6 +130,8 @@ def find_hidden_state(value: object) -> dict[str, object]:
         shown.add("_sort_order_")
     elif is_dataclass(value):
         shown.update(field.name for field in fields(value))
+    elif _is_attrs(kind):
+        shown.update(field.name for field in cast(Any, kind).__attrs_attrs__)
     own = getattr(value, "__dict__", None)
     if own:
         held.update({name: part for name, part in cast("dict[str, object]", own).items() if name not in shown})
@@ -161,6 +163,9 @@ def _leaf_form(value: object, secret_key: bytes) -> JSON:
     if is_dataclass(value) and not isinstance(value, type):
         held = {field.name: getattr(value, field.name) for field in fields(value)}
         return ["dataclass", _class_name(value), _mapping_form(held, secret_key)]
+    if _is_attrs(type(value)):
+        held = {field.name: getattr(value, field.name) for field in cast(Any, value).__attrs_attrs__}
+        return ["dataclass", _class_name(value), _mapping_form(held, secret_key)]
     if isinstance(value, datetime.datetime):
         return [_type_name(value), value.isoformat(), value.fold, str(value.tzinfo)]
     if isinstance(value, (datetime.date, datetime.time)):
@@ -185,7 +190,12 @@ def find_unkeyable(annotation: Any) -> type | None:
     kind: Any = get_origin(annotation) or annotation
     if not inspect.isclass(kind) or kind in (Any, object, UnionType) or issubclass(kind, _KEYABLE):
         return None
-    return None if inspect.isabstract(kind) or is_typeddict(kind) or is_dataclass(kind) else cast(type, kind)
+    is_record = is_typeddict(kind) or is_dataclass(kind) or _is_attrs(kind)
+    return None if is_record or inspect.isabstract(kind) else cast(type, kind)
+
+
+def _is_attrs(kind: type[object]) -> bool:
+    return hasattr(kind, "__attrs_attrs__")
 
 
 _PRINTED = (

@@ -12,7 +12,7 @@ from unicodedata import normalize
 from flowkit.context import Context
 from flowkit.errors import DefinitionError
 from flowkit.identity import SCOPES, Scope
-from flowkit.masking import NO_SECRETS, SecretPlaces
+from flowkit.masking import LONG_ECHO, NO_SECRETS, SecretPlaces
 from flowkit.option_checks import (
     COUNT,
     FLAG,
@@ -206,11 +206,13 @@ def placeholders(template: str) -> tuple[str, ...]:
 def fill(template: str, values: Mapping[str, Any], secrets: SecretPlaces = NO_SECRETS) -> str:
     """Fill in a resource; a value that is None, secret or still a reference is replaced by its family, `order:*`."""
     text = ""
+    found = [secret for secret in secrets.find(values) if len(secret) >= LONG_ECHO] if secrets else ()
     for literal, path, _, _ in Formatter().parse(template):
         text += literal
         if path is not None:
             is_secret = bool(secrets) and secrets.hold_at(path.split("."))
-            text += "*" if is_secret else _show(_look_up(path, values))
+            shown = "*" if is_secret else _show(_look_up(path, values))
+            text += "*" if any(secret in shown for secret in found) else shown
     return text
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "recipes"))
 
 from flowkit.codec import JSON, loads
-from flowkit.messages import UserMessage
+from flowkit.messages import ToolSpec, UserMessage
 from flowkit.models.base import CallDelta, ModelRequest
 from flowkit.models.offline.local import LocalModel, start_local_model
 from tests.bench.report import Report, wants_json
@@ -32,11 +32,11 @@ GOALS = {"held": (0.15, 0.3), "korean_held": (0.1, 0.25), "beyond_held": (0.15, 
 """Wrong tools and wrong calls, at most."""
 
 
-async def ask(model: LocalModel, case: Case) -> list[Call]:
+async def ask(model: LocalModel, tools: Sequence[ToolSpec], request: str) -> list[Call]:
     """The calls that the model makes, read off its stream."""
     names: dict[object, str] = {}
     arguments: dict[object, str] = {}
-    async with model.stream(ModelRequest(messages=(UserMessage(case.request),), tools=case.specs)) as deltas:
+    async with model.stream(ModelRequest(messages=(UserMessage(request),), tools=tuple(tools))) as deltas:
         async for delta in deltas:
             if isinstance(delta, CallDelta):
                 names[delta.slot] = names.get(delta.slot, "") + (delta.name or "")
@@ -72,7 +72,7 @@ def main() -> None:
 
     async def go(model: LocalModel) -> None:
         for case in load_cases():
-            results.append((case, await ask(model, case)))
+            results.append((case, await ask(model, case.specs, case.request)))
         await model.aclose()
 
     with start_local_model(now=lambda: NOW) as model:

@@ -12,6 +12,7 @@ from flowkit.errors import ConfigurationError
 SCHEMES = ("postgresql://", "postgres://")
 CONNECT_S = 5
 """How long making a connection to one host may take."""
+_ENCODING = "; in a user and a password, write '@' as %40, ':' as %3A, '/' as %2F, '?' as %3F, '#' as %23, '%' as %25"
 logger = logging.getLogger("flowkit.journal")
 
 
@@ -42,7 +43,8 @@ def read_address(url: str, *, what: str = "journal") -> Address:
     try:
         given: dict[str, Any] = dict(conninfo_to_dict(url))
     except psycopg.Error:
-        unknown = _find_unknown(url)
+        # After an '@' in what looks like options, they are a part of a password.
+        unknown = None if "@" in url.partition("?")[2] else _find_unknown(url)
         if unknown:
             raise ConfigurationError(
                 f"the {what} {_hide_in(url)!r}: {unknown!r} is no option of PostgreSQL's client; some that are:"
@@ -51,8 +53,12 @@ def read_address(url: str, *, what: str = "journal") -> Address:
         # libpq's own message repeats the URL, the password included.
         raise ConfigurationError(
             f"the {what} {_hide_in(url)!r} isn't a URL that PostgreSQL's client reads:"
-            " expected postgresql://user@host:5432/database"
+            f" expected postgresql://user@host:5432/database{_ENCODING}"
         ) from None
+    places = [*(host[1:] for host in str(given.get("host") or "").split(",")), str(given.get("dbname") or "")]
+    if any("@" in place for place in places) and ("%40" not in url or url.count("@") > 1):
+        # A character of the password ended it, and the rest of it would be shown as a host or a database.
+        raise ConfigurationError(f"the {what} {_hide_in(url)!r} has an '@' after its host{_ENCODING}")
     secrets = tuple(str(given[key]) for key in ("password", "sslpassword") if given.get(key))
     found = re.search(r"//[^/@]*:([^/@]*)@", url)
     if found and found[1]:
@@ -107,12 +113,16 @@ def _is_here(host: str) -> bool:
 
 
 def _hide_in(url: str) -> str:
-    """Return the URL without anything that may be a password.
+    """Return the URL without anything that may be a password, also one whose characters should have been encoded.
 
     >>> _hide_in("postgresql://me:secret@host/db?password=x&a=b")
     'postgresql://***@host/db?***'
+    >>> _hide_in("postgresql://me:sec/r?et@host/db"), _hide_in("postgresql://me:s@e#cret@host/db")
+    ('postgresql://***', 'postgresql://***@host/db')
     """
     scheme, _, rest = url.partition("://")
-    rest, question, _ = rest.partition("?")
+    rest, question, options = rest.partition("?")
     before, at, after = rest.rpartition("@")
+    if "@" in options:
+        return f"{scheme}://***"
     return f"{scheme}://{'***@' + after if at and before else rest}{'?***' if question else ''}"

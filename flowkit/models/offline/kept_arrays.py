@@ -1,4 +1,4 @@
-"""Named arrays in one file that is mapped into memory, not read: what took a second to make is there in milliseconds.
+"""Named arrays in one memory-mapped file: an array that took a second to compute is loaded in milliseconds.
 
 The file holds the arrays' bytes, then a JSON object that says where each is, then the sizes and the checksum of both.
 It's made aside and renamed, so that each of several processes that make it at once finds a whole one. A file that is

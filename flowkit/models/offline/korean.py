@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 
+from flowkit.models.offline.korean_numbers import HANGUL, write_figures
 from flowkit.models.offline.korean_words import (
     AFTER_CONSONANT,
     AFTER_VOWEL,
@@ -21,16 +22,12 @@ from flowkit.models.offline.korean_words import (
     PARTICLES_ANYWHERE,
 )
 
-HANGUL = re.compile(r"[가-힣]")
-
-_DIGITS = r"\d+(?:,\d{3})*(?:\.\d+)?"
-_AMOUNT = re.compile(
-    rf"(?<![\w.-])(?:(?P<myriads>{_DIGITS})\s*만)?\s*(?:(?P<thousands>{_DIGITS})\s*천)?\s*(?P<rest>{_DIGITS})?\s*원"
-)
 _UNITS = {
     r"(?:킬로그램|킬로|키로그램|키로|㎏)": "kg",
     r"(?:그램)": "g",
 }
+EARLY_HOUR = 5
+"""Up to here an hour without "오전" or "새벽" is one of the afternoon: nobody meets at two in the night."""
 _WEEKDAYS = "월화수목금토일"
 _DAYS = {"오늘": 0, "금일": 0, "내일": 1, "명일": 1, "모레": 2, "내일모레": 2, "글피": 3, "어제": -1, "그저께": -2}
 _COUNTS = {"하루": 1, "이틀": 2, "사흘": 3, "나흘": 4, "닷새": 5, "일주일": 7, "열흘": 10, "보름": 15}
@@ -40,10 +37,25 @@ _NUMBER_WORDS = {
         ["한", "두", "세", "네", "다섯", "여섯", "일곱", "여덟", "아홉", "열", "열한", "열두"], start=1
     )
 }
+_LASTS = r"(?:\s*(?:동안|간)(?![가-힣]{3})|치(?![가-힣]{2})|분(?=[\s,.]|\Z)|(?=\s*(?:더|연장)))"
+_SPANS = {
+    rf"일{_LASTS}": "days",
+    rf"주일?(?:{_LASTS}|(?=[\s,.?!]|\Z))": "weeks",
+    rf"(?:개월|달)(?:{_LASTS}|(?![가-힣]))": "months",
+}
+_AHEAD = re.compile(
+    r"(?<![가-힣\d])(?:(?P<count>"
+    + "|".join(_COUNTS)
+    + r")|(?P<number>\d{1,3})\s*(?P<unit>주일?|개월|달))\s*(?:뒤|후)(?:에)?"
+)
 _DAY = (
     r"(?P<iso>\d{4}-\d{2}-\d{2})(?!T)"
-    r"|(?:(?P<year>\d{4})\s*년\s*)?(?P<month>\d{1,2})\s*월\s*(?P<number>\d{1,2})\s*일"
-    r"|(?P<ahead>\d{1,3})\s*일\s*(?:뒤|후)"
+    r"|(?:(?:(?P<year>\d{4})\s*년|(?P<next_year>내년)|올해)\s*)?(?P<month>\d{1,2})\s*월\s*"
+    r"(?:(?P<number>\d{1,2})\s*일|(?P<month_end>말일?)(?=에|까지|부터|이|은|쯤|[\s,.?!]|\Z))"
+    r"|(?:(?P<next>다음\s*달|담\s*달|내달)|이번\s*달|이달|금월)\s*(?:(?P<of_month>\d{1,2})\s*일|(?P<end>말일?)(?=에|까지|부터|이|은|쯤|[\s,.?!]|\Z))"
+    r"|(?P<last>월말|말일)(?=에|까지|부터|이|은|쯤|[\s,.?!]|\Z)"
+    r"|(?P<months>\d{1,2})\s*개월\s*뒤|(?P<ahead>\d{1,3})\s*일\s*(?:뒤|후)"
+    r"|(?P<day_alone>\d{1,2})\s*일(?=\s*(?:에|부터|까지|날|자로|오전|오후|아침|저녁|밤|낮|점심|새벽))"
     r"|(?:(?P<week>다다음\s*주|다음\s*주|담\s*주|이번\s*주)\s*)?(?P<weekday>[월화수목금토일])요일"
     r"|(?P<word>내일모레|오늘|금일|내일|명일|모레|글피|어제|그저께)"
 )
@@ -56,7 +68,9 @@ _TIME = (
 _PARTICLE_AFTER = r"(?:\s*(?:에|의))?"
 _MOMENT = re.compile(rf"(?<![가-힣\d-])(?:{_DAY}){_PARTICLE_AFTER}(?:\s*{_TIME})?")
 _TIME_ALONE = re.compile(rf"(?<![가-힣\d:T-]){_TIME}")
-_SPAN = re.compile(r"(?<![가-힣])(?P<count>" + "|".join(_COUNTS) + r")(?=\s*(?:동안|간|치))")
+_SPAN = re.compile(
+    r"(?<![가-힣])(?P<count>" + "|".join(_COUNTS) + r")\s*(?:동안|간|치|(?=\s*(?:더|연장)))(?![가-힣]{3})"
+)
 _SEAM = re.compile(r"(?<=[A-Za-z0-9_)%])(?=[가-힣])|(?<=[가-힣])(?=[A-Za-z0-9_(])")
 
 
@@ -73,11 +87,12 @@ def normalise(request: str, now: datetime) -> str:
     >>> normalise("부산까지 2킬로, ORD-1003과 다음 주 금요일", datetime(2026, 12, 1))
     '부산까지 2 kg, ORD-1003 과 2026-12-11'
     """
-    text = _MOMENT.sub(lambda match: _read_moment(match, now), request)
+    text = _AHEAD.sub(_read_ahead, write_figures(request))
+    text = _MOMENT.sub(lambda match: _read_moment(match, now), text)
     text = _TIME_ALONE.sub(lambda match: _read_hour_today(match, now), text)
-    text = _SPAN.sub(lambda match: f"{_COUNTS[match['count']]}일", text)
-    text = re.sub(r"(?<=\d)\s*일(?:\s*(?:동안|간)|치)", " days ", text)
-    text = _AMOUNT.sub(_read_amount, text)
+    text = _SPAN.sub(lambda match: f"{_COUNTS[match['count']]} days ", text)
+    for words, unit in _SPANS.items():
+        text = re.sub(rf"(?<=\d)\s*{words}", f" {unit} ", text)
     for words, unit in _UNITS.items():
         text = re.sub(rf"(?<=\d)\s*{words}(?:짜리)?", f" {unit} ", text)
     text = _SEAM.sub(" ", text)
@@ -98,12 +113,23 @@ def _read_day(match: re.Match[str], today: date) -> date | None:
         if match["iso"]:
             return date.fromisoformat(match["iso"])
         if match["month"]:
-            year = int(match["year"] or today.year)
-            day = date(year, int(match["month"]), int(match["number"]))
+            year = int(match["year"] or today.year + bool(match["next_year"]))
+            first = date(year, int(match["month"]), 1)
+            day = _end_month(first) if match["month_end"] else first.replace(day=int(match["number"]))
             # Without a year the next such day is meant, as in December of 3 January.
-            return day if match["year"] or day >= today else day.replace(year=year + 1)
+            is_said = match["year"] or match["next_year"]
+            return day if is_said or day >= today else day.replace(year=year + 1)
+        if match["of_month"] or match["end"] or match["last"]:
+            first = _add_months(today.replace(day=1), bool(match["next"]))
+            return first.replace(day=int(match["of_month"])) if match["of_month"] else _end_month(first)
+        if match["day_alone"]:
+            number = int(match["day_alone"])
+            return _add_months(today.replace(day=1), number < today.day).replace(day=number)
         if match["ahead"]:
             return today + timedelta(days=int(match["ahead"]))
+        if match["months"]:
+            day = _add_months(today.replace(day=1), int(match["months"]))
+            return day.replace(day=min(today.day, _end_month(day).day))
     except ValueError:
         return None  # 2월 30일
     if match["weekday"]:
@@ -114,6 +140,23 @@ def _read_day(match: re.Match[str], today: date) -> date | None:
             return today + timedelta(days=days + 7 * {"이번주": 0, "다음주": 1, "담주": 1, "다다음주": 2}[week])
         return today + timedelta(days=days % 7)
     return today + timedelta(days=_DAYS[match["word"]])
+
+
+def _add_months(first: date, months: int) -> date:
+    years, month = divmod(first.month - 1 + months, 12)
+    return first.replace(year=first.year + years, month=month + 1)
+
+
+def _end_month(first: date) -> date:
+    return _add_months(first, 1) - timedelta(days=1)
+
+
+def _read_ahead(match: re.Match[str]) -> str:
+    """Write how far ahead a day is in days or months: "이틀 뒤", "2주 뒤", "한 달 뒤"."""
+    if match["count"]:
+        return f"{_COUNTS[match['count']]}일 뒤 "
+    number = int(match["number"])
+    return f"{number * 7}일 뒤 " if match["unit"].startswith("주") else f"{number}개월 뒤 "
 
 
 def _read_hour(match: re.Match[str]) -> str | None:
@@ -132,6 +175,8 @@ def _read_hour(match: re.Match[str]) -> str | None:
             hour += 0 if match["half"] in ("낮", "점심") and hour >= 10 else 12
         case "오전" | "새벽" | "밤" if hour == 12:
             hour = 0
+        case None if match["hour"] and 1 <= hour <= EARLY_HOUR:
+            hour += 12
         case _:
             pass
     return f"{hour:02}:{minute:02}" if hour < 24 and minute < 60 else None
@@ -145,18 +190,10 @@ def _read_hour_today(match: re.Match[str], now: datetime) -> str:
     return f"{now:%Y-%m-%d}T{hour} "
 
 
-def _read_amount(match: re.Match[str]) -> str:
-    parts = {name: float((match[name] or "0").replace(",", "")) for name in ("myriads", "thousands", "rest")}
-    if not any(match.group(name) for name in parts):
-        return match.group()
-    won = parts["myriads"] * 10_000 + parts["thousands"] * 1_000 + parts["rest"]
-    space = " " if match.group().startswith(" ") else ""
-    return f"{space}{won:.0f} 원" if won == int(won) else match.group()
-
-
 _VERB_ENDING = re.compile(
     r"(?:[요까다죠니네]|줘|세요|십시오|할게|할래|싶어|되나|인지|는지|을지|달라고|해|해서|하고|하는|려면|려고|으려고|ㄹ까|"
     r"하면|으면|면서|는데|은데|인데|어서|아서|고서|[아어여]야|와|워|추워|더워|있어|없어|될까|볼까|맞춰|잡아|넣어|찾아|"
+    r"들어|걸어|꺼내|올려|내려|돌려|맡겨|옮겨|전해|정해|늘려|줄여|챙겨|구해|미뤄|당겨|담아|끊어|받아|닫아|묶어|풀어|"
     r"보여|알려|읽어|열어|가르쳐|말해|골라|적어|남겨|바꿔|지워|써|봐|줄래|주라|드려|팔아|사고|찾고|보내는|보낼|보내)$"
 )
 _QUOTED_BY = re.compile(r"(?P<words>.+?)(?:이라는|라는|이라고|라고)\s")
@@ -164,9 +201,9 @@ _ORDERED = re.compile(r"(?:으라고|라고)$")
 
 
 def strip_particle(word: str) -> str:
-    """Take the particle off a word, or leave the word as it is.
+    """Remove a word's particle, if it has one.
 
-    Which form a particle has is told by the sound before it, so "사과" isn't "사" with "과".
+    A particle's form depends on the sound before it, so "사과" isn't "사" with "과".
 
     >>> [strip_particle(word) for word in ("부산까지", "제주도", "사과", "녹차를", "컵이", "서울에서는")]
     ['부산', '제주도', '사과', '녹차', '컵', '서울']
@@ -188,12 +225,12 @@ def strip_particle(word: str) -> str:
 
 
 def _has_final(text: str) -> bool:
-    """Return whether the last syllable ends in a consonant (Unicode 3.12: 28 finals for each pair before)."""
+    """Return True if the last syllable ends in a consonant (Unicode 3.12: 28 finals for each pair before)."""
     return bool(text) and "가" <= text[-1] <= "힣" and (ord(text[-1]) - 0xAC00) % 28 != 0
 
 
 def find_nouns(clause: str) -> Iterator[str]:
-    """Find what a clause is about: its words without the verb at its end, words that ask, and last particles.
+    """Find a clause's subject matter: its words without the final verb, request words, and final particles.
 
     The longest piece comes first.
 
@@ -202,19 +239,28 @@ def find_nouns(clause: str) -> Iterator[str]:
     """
     quoted = _QUOTED_BY.match(clause + " ")
     pieces: list[list[str]] = [[]]
-    for word in (quoted["words"] if quoted else clause).split():
+    words = (quoted["words"] if quoted else clause).split()
+    for word, after in zip(words, [*words[1:], ""], strict=False):
         bare = word.strip(".,?!~\"'“”‘’()")
         stem = strip_particle(bare)
-        if not bare or bare in ASKING_WORDS or stem in ASKING_WORDS or stem in ASKED_NOUNS or _is_verb(bare):
+        is_wish = bare.endswith("고") and after.startswith("싶")
+        if not bare or bare in ASKING_WORDS or stem in ASKING_WORDS or stem in ASKED_NOUNS or _is_verb(bare) or is_wish:
             pieces.append([])
+        elif bare.endswith("의") and bare == f"{stem}의":
+            pieces[-1].append(bare)  # "서울의 봄" is one thing
         elif stem != bare:
             # A particle ends what is said of one thing: "서울에서 부산까지" names two.
             pieces[-1].append(stem)
             pieces.append([])
         else:
             pieces[-1].append(bare)
-    found = [" ".join(piece) for piece in pieces if piece]
+    found = [_end_genitive(" ".join(piece)) for piece in pieces if piece]
     yield from dict.fromkeys(sorted(found, key=len, reverse=True))
+
+
+def _end_genitive(piece: str) -> str:
+    *before, last = piece.split(" ")
+    return " ".join([*before, strip_particle(last) if last.endswith("의") else last])
 
 
 def _is_verb(word: str) -> bool:
@@ -222,7 +268,7 @@ def _is_verb(word: str) -> bool:
 
 
 def find_order(clause: str) -> str | None:
-    """Find what somebody is to be reminded of or told: "약 먹으라고 알려 줘" → "약 먹기".
+    """Find the content of a reminder or message: "약 먹으라고 알려 줘" → "약 먹기".
 
     >>> find_order("엄마한테 전화하라고 알림 맞춰 줘")
     '엄마한테 전화하기'
@@ -237,12 +283,13 @@ def find_order(clause: str) -> str | None:
 
 
 _JOINED = re.compile(
-    r"(?P<noun>[가-힣]+?)(?:이랑|랑|하고|와|과)\s+(?!같이|함께|어울|비슷|잘)|(?:주시고|주고|그리고|또한)[,\s]\s*"
+    r"(?P<counted>\d\s*[가-힣]{1,2}?)(?:이랑|랑|하고|와|과)\s+(?=[^,.?!]*\d\s*[가-힣])"
+    r"|(?P<noun>[가-힣]+?)(?:이랑|랑|하고|와|과)\s+(?!같이|함께|어울|비슷|잘)|(?:주시고|주고|그리고|또한)[,\s]\s*"
 )
 
 
 def split_korean(request: str) -> list[str]:
-    """Split a request where one thing asked for is joined to another.
+    """Split a Korean request between its tasks.
 
     >>> split_korean("내일 일정이랑 서울 날씨 알려 줘")
     ['내일 일정', '서울 날씨 알려 줘']
@@ -250,9 +297,9 @@ def split_korean(request: str) -> list[str]:
     parts: list[str] = []
     start = 0
     for match in _JOINED.finditer(request):
-        noun = match["noun"]
-        if noun is None or noun in ASKED_NOUNS:
-            end = match.start() if noun is None else match.end("noun")
+        noun = match["noun"] or match["counted"]
+        if noun is None or noun in ASKED_NOUNS or match["counted"]:
+            end = match.start() if noun is None else match.start() + len(noun)
             parts.append(request[start:end].strip(" ,"))
             start = match.end()
     parts.append(request[start:].strip())

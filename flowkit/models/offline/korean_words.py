@@ -1,4 +1,4 @@
-"""The Korean words that the demo model's rules know: particles, words that end as one, and what is asked for."""
+"""The Korean words in the demo model's rules: particles, words that only look like they end with one, and request words."""
 
 PARTICLES_ANYWHERE = [
     "에서부터",

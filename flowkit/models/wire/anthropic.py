@@ -1,9 +1,9 @@
 """The answer of Anthropic's Messages API, bytes to deltas.
 
-An answer is a row of blocks: text, thinking, calls, and what the vendor's own tools did. Blocks that have to go back
-are told whole, in the order in which they began. A `content_block_stop` comes for a block that was cut, too, so it ends
+An answer is a row of blocks: text, thinking, calls, and what the vendor's own tools did. Blocks that must be sent
+back are emitted whole, in the order in which they began. A `content_block_stop` comes for a block that was cut, too, so it ends
 a call's arguments, and the next block says that the call is complete.
-Events, blocks and deltas of a kind that isn't known are passed over.
+Events, blocks and deltas of unknown kinds are ignored.
 https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
@@ -30,7 +30,7 @@ from flowkit.models.base import (
 )
 from flowkit.models.wire.anthropic_words import PAUSES, read_anthropic_error, read_anthropic_usage
 from flowkit.models.wire.chat import read_finish
-from flowkit.models.wire.reading import WireReader, as_arguments, as_text
+from flowkit.models.wire.reading import FAULT_TYPES, WireReader, as_arguments, as_text
 from flowkit.models.wire.reasons import says_error
 
 _REASONS: Mapping[str, FinishReason] = {
@@ -78,7 +78,7 @@ BlockIndex = int | float | str | None
 
 @dataclass(slots=True)
 class _Block:
-    """A block while it comes; `slot` is the place of a call among the calls."""
+    """A block while it is streamed; `slot` is a call's position among the calls."""
 
     kind: str
     start: Mapping[str, JSON]
@@ -153,7 +153,7 @@ class AnthropicReader(WireReader):
                 return
             case _:
                 is_foreign = not event.get("type") and says_error(event)  # a gateway's own words
-                is_named = event_type in (b"error", b"exception") or str(kind).lower().endswith(_FAULTS)
+                is_named = event_type in FAULT_TYPES or str(kind).lower().endswith(_FAULTS)
                 if is_named or event.get("error") or is_foreign:
                     deltas.append(ErrorDelta(read_anthropic_error(event)))
                     self._ended = True
@@ -200,7 +200,7 @@ class AnthropicReader(WireReader):
         self._read_message(message, message.get("usage"), deltas)
 
     def _read_message(self, message: JSON, usage: JSON, deltas: list[Delta]) -> None:
-        """Read what stands beside the blocks: tokens, stop reason, the container that code ran in."""
+        """Read the message's other fields: tokens, stop reason, and the container that code ran in."""
         if isinstance(usage, dict):
             # The tokens so far. The last word on each counts, unless it is null; they aren't added up.
             self._usage |= {name: value for name, value in usage.items() if value is not None}
@@ -321,7 +321,7 @@ class AnthropicReader(WireReader):
                 block.is_strange = True
 
     def _find_block(self, index: BlockIndex, delta: Mapping[str, JSON], deltas: list[Delta]) -> _Block | None:
-        """Find the block of a delta that doesn't name it, or whose start is missing; None for one of no call."""
+        """Find the block of a delta without an index or a block start; None if the delta belongs to no call."""
         last, kind = self._last, delta.get("type")
         if last is not None and (index is None or (kind == "input_json_delta" and self._blocks.get(None) is last)):
             return last
@@ -354,7 +354,7 @@ class AnthropicReader(WireReader):
         self._tell_blocks(deltas)
 
     def _tell_inputs(self, deltas: list[Delta]) -> None:
-        """Add the arguments that stood in the starts of calls whose blocks never stopped."""
+        """Emit the arguments in the start events of calls that had no stop event."""
         for block in self._blocks.values():
             if block.slot is not None and not block.is_done and (arguments := _read_start(block)):
                 deltas.append(CallDelta(block.slot, arguments=arguments))
@@ -369,13 +369,13 @@ class AnthropicReader(WireReader):
                 self._tell(block.kind, data, deltas)
 
     def _tell(self, kind: str, data: dict[str, JSON], deltas: list[Delta]) -> None:
-        """Emit what goes back as it came; half of a character in it can't be sent."""
+        """Emit data that is sent back unchanged; half a character in it can't be sent."""
         told = ProviderDelta(kind, data)
         deltas.extend((told,) if _is_whole(data) else self._halves.mend(told))
 
 
 def _write(block: _Block) -> dict[str, JSON] | None:
-    """Write the block as it is sent back; None when it is empty or isn't known well enough."""
+    """Write the block in the form in which it is sent back; None if it is empty or incomplete."""
     match block.kind:
         case "text":
             data: dict[str, JSON] = {"type": "text", "text": block.text}
@@ -409,7 +409,7 @@ def _place(event: Mapping[str, JSON]) -> BlockIndex:
 
 
 def _may_be_cut(block: _Block | None) -> bool:
-    """Return whether only a reason to stop could say that this block is whole: a call without readable arguments."""
+    """Return True for a call without readable arguments: only the stop reason can show that it is complete."""
     return (
         block is not None and block.slot is not None and not block.start.get("input") and not _read_object(block.text)
     )
@@ -432,7 +432,7 @@ def _read_object(text: str) -> dict[str, JSON] | None:
 
 
 def _join(pieces: list[str]) -> str:
-    """Join the pieces; the halves of a character that was cut stand in two of them."""
+    """Join the pieces; a character cut in half spans two of them."""
     text = "".join(pieces)
     try:
         text.encode()

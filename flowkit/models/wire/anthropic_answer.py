@@ -1,4 +1,4 @@
-"""One answer of the Messages API, which may take several requests.
+"""One answer of the Messages API, possibly over several requests.
 
 The vendor's own tools run within an answer, and when they take long it pauses: the answer so far is sent back as it is,
 and goes on. And a signature that the server doesn't take any more is no reason to lose the conversation: the thinking

@@ -72,7 +72,7 @@ def write_messages(
 
 
 def find_container(messages: Sequence[Message], settings: Settings) -> str | None:
-    """Find the container whose code waits for the results at the end of the conversation."""
+    """Find the container in which code waits for the results at the end of the conversation."""
     if not messages or not isinstance(messages[-1], ToolMessage):
         return None
     last = next((message for message in reversed(messages) if isinstance(message, AssistantMessage)), None)
@@ -113,7 +113,7 @@ def _add(written: list[tuple[str, list[Block]]], role: str, blocks: Iterable[Blo
 
 
 def _trim_end(blocks: list[Block]) -> None:
-    """Trim blanks at the very end, which the server refuses."""
+    """Remove trailing blanks, which the server refuses."""
     last = blocks[-1]
     if last["type"] == "text":
         blocks[-1] = {**last, "text": str(last["text"]).rstrip()}
@@ -150,7 +150,7 @@ def _file(file: File, name: str) -> Block:
 
 
 def _source(url: str, name: str) -> Block:
-    """Return where an image or a document is: an address, or its content; text stands as text."""
+    """Return the source of an image or a document: its address, its content, or its text."""
     if not url.startswith("data:"):
         return {"type": "url", "url": url}
     head, _, data = url.removeprefix("data:").partition(",")
@@ -252,7 +252,7 @@ def _data(mark: ProviderData) -> Block:
 
 
 def _called_by(mark: ProviderData) -> str | None:
-    """Return the server's own call whose code made this call, and waits for its result."""
+    """Return the server's own call that contains the code that made this call."""
     caller = _data(mark).get("caller") if mark.kind == "tool_use" else None
     id = caller.get("tool_id") if isinstance(caller, dict) else None
     return id if isinstance(id, str) else None

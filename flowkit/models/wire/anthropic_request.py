@@ -1,19 +1,19 @@
-"""A request in the words of Anthropic's Messages API: the body that is sent, from the conversation and the settings.
+"""Build a request body of Anthropic's Messages API from the conversation and the settings.
 
-Pure. Instructions stand beside the conversation, tools carry an `input_schema`, and a limit of tokens is compulsory.
-What a model's version doesn't take raises `ConfigurationError` with the setting, before the server's 400.
+Pure. Instructions are a field of their own, tools have an `input_schema`, and a limit of tokens is required.
+A setting that the model's version doesn't support raises `ConfigurationError` before the server's 400.
 https://platform.claude.com/docs/en/api/messages
 
-Where a request marks what the server may keep: prompt-cache breakpoints of the Messages API.
+Place the prompt-cache breakpoints of the Messages API.
 
 The cache matches from the front, in the order tools, instructions, messages, so a mark at the end of the instructions
 holds the tools, too, and one at the end of the last message holds all of the conversation for the next turn. A mark
 finds what was kept up to 20 blocks before it: a turn with more blocks gets further marks.
 https://platform.claude.com/docs/en/build-with-claude/prompt-caching
 
-Schemas that Anthropic holds an answer to: every object closed, no recursion, few bounds.
+Convert schemas to the form that Anthropic enforces: every object closed, no recursion, few bounds.
 
-What can't be said there is told in the description instead, and still validated by whoever reads the answer.
+Constraints that the form lacks go into the description, and are still validated when the answer is read.
 https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 """
 
@@ -42,7 +42,7 @@ def build_anthropic_body(
 ) -> dict[str, JSON]:
     """Build the body of a streamed request.
 
-    `keeps_thinking=False` leaves out the thinking of earlier turns, for a server that refuses it. `goes_on=True` lets
+    `keeps_thinking=False` omits the thinking of earlier turns, for a server that refuses it. `goes_on=True` lets
     the conversation end with the assistant's words, where the server paused in them.
     """
     rules = claude_rules(settings.model)
@@ -93,7 +93,7 @@ def build_anthropic_body(
 
 
 def check_anthropic_settings(settings: Settings) -> None:
-    """Raise `ConfigurationError` for what the model of these settings can't be told."""
+    """Check the settings; raises `ConfigurationError` for one that the model doesn't support."""
     rules = claude_rules(settings.model)
     asked = {name: settings.extra_body.get(name) for name in _SAMPLING}
     asked["temperature"] = settings.temperature if settings.temperature is not None else asked["temperature"]
@@ -327,7 +327,7 @@ def close_schema(schema: Mapping[str, JSON]) -> dict[str, JSON] | None:
 
 
 def is_closed(schema: Mapping[str, JSON]) -> bool:
-    """Return whether a schema is closed already, so that a tool with it may be strict."""
+    """Return True if a schema is closed already, so a tool with it can be strict."""
     return close_schema(schema) == dict(schema)
 
 

@@ -1,9 +1,9 @@
-"""The text formats in which well-known models write calls: text in, calls out.
+"""Parse calls that well-known models write as text.
 
 Each model family was trained on its own format: JSON after a marker, tags around names and values, or a name and JSON.
 A format is recognised by the text and not by the model's name, which servers choose freely.
 
-Calls that a server left in the text, for it doesn't know how its model writes them.
+Extract calls that a server left in the text because it doesn't know its model's format.
 
 Local servers do that with models they know too little of. Asked for, not guessed: an answer may well speak of calls.
 From the first sign of one the text is held until the answer has ended well. If all that was held is calls of tools that
@@ -51,7 +51,7 @@ _DECODER = json.JSONDecoder(strict=False)
 
 
 class WrittenCall(NamedTuple):
-    """A call that stands in a text; `source` is the piece of the text that says it."""
+    """A call written in a text; `source` is its piece of the text."""
 
     name: str
     arguments: dict[str, JSON]
@@ -59,7 +59,7 @@ class WrittenCall(NamedTuple):
 
 
 def read_calls(text: str, tools: Mapping[str, ToolSpec]) -> list[WrittenCall]:
-    """Read the text as calls of these tools; none when anything else stands in it."""
+    """Read the text as calls of these tools; an empty result if it contains anything else."""
     calls: list[WrittenCall] = []
     named: tuple[str, int] | None = None  # a name whose arguments follow, and where it stands
     place = 0
@@ -120,7 +120,7 @@ def _read_entry(value: JSON, source: str) -> WrittenCall:
 
 
 def _split_pairs(pattern: re.Pattern[str], text: str) -> list[tuple[str, str]] | None:
-    """Split the text into names and values; None when anything else stands in it."""
+    """Split the text into names and values; None if it contains anything else."""
     pairs: list[tuple[str, str]] = []
     place = 0
     while place < len(text):
@@ -135,7 +135,7 @@ def _split_pairs(pattern: re.Pattern[str], text: str) -> list[tuple[str, str]] |
 
 
 def _read_pairs(pairs: Sequence[tuple[str, str]], tool: ToolSpec | None) -> dict[str, JSON]:
-    """Read arguments that come as text: as JSON, except where the tool takes a text."""
+    """Read arguments given as text: as JSON, except where the tool takes a string."""
     properties = None if tool is None else tool.parameters.get("properties")
     schemas = properties if isinstance(properties, dict) else {}
     return {name: _read_value(text, schemas.get(name)) for name, text in pairs}
@@ -248,7 +248,7 @@ def _squeeze(text: str) -> str:
 
 
 def _length_of_beginning(text: str) -> int:
-    """Return how many characters at the end may begin a sign."""
+    """Return how many characters at the end could begin a marker."""
     longest = max(map(len, SIGNS)) - 1
     return next(
         (size for size in range(min(longest, len(text)), 0, -1) if any(s.startswith(text[-size:]) for s in SIGNS)), 0

@@ -1,7 +1,7 @@
 """The answer of Chat Completions, bytes to deltas.
 
-Servers that call themselves compatible differ in nearly every field, so each is taken as it comes: null, missing and
-empty are the same, unknown fields are passed over, and nothing is joined here; `assemble` does that.
+Compatible servers differ in nearly every field, so the reader is tolerant: null, missing and
+empty are the same, unknown fields are ignored, and joining is left to `assemble`.
 """
 
 import re
@@ -21,7 +21,16 @@ from flowkit.models.base import (
     ThinkingDelta,
     UsageDelta,
 )
-from flowkit.models.wire.reading import WireReader, as_arguments, as_text, read_error, read_error_event, read_usage
+from flowkit.models.wire.reading import (
+    FAULT_TYPES,
+    WireReader,
+    as_arguments,
+    as_place,
+    as_text,
+    read_error,
+    read_error_event,
+    read_usage,
+)
 from flowkit.models.wire.reasons import says_error
 
 FUNCTION_CALL_SLOT = -1
@@ -48,7 +57,7 @@ class ChatReader(WireReader):
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         choices = event.get("choices")
         usage = event.get("usage")
-        if event.get("error") or event_type == b"error" or (not choices and usage is None and says_error(event)):
+        if event.get("error") or event_type in FAULT_TYPES or (not choices and usage is None and says_error(event)):
             deltas.append(ErrorDelta(read_error(event.get("error")) if choices else read_error_event(event)))
         if isinstance(choices, list):
             for choice in choices:
@@ -85,7 +94,7 @@ class ChatReader(WireReader):
 
     def _read_choice(self, choice: Mapping[str, JSON], event: Mapping[str, JSON], deltas: list[Delta]) -> None:
         index = choice.get("index")
-        number = index if isinstance(index, int) else _as_place(index) or 0
+        number = index if isinstance(index, int) else as_place(index) or 0
         delta = choice.get("delta")
         count = len(deltas)
         if isinstance(delta, dict):
@@ -111,7 +120,7 @@ class ChatReader(WireReader):
             deltas.append(FinishDelta(read_finish(finish), number, finish))
 
     def _read_message(self, message: JSON, choice: int, deltas: list[Delta]) -> None:
-        """Read a message where a delta should be: of it counts what no delta has said, and it may hold all text so far."""
+        """Read a message in place of a delta: only what no delta has sent counts, since it may repeat all text so far."""
         said = self._said.get(choice, "")
         if not isinstance(message, dict):
             return
@@ -155,7 +164,7 @@ def _read_calls(calls: JSON, choice: int, deltas: list[Delta]) -> None:
 
 
 def _read_thinking(delta: Mapping[str, JSON], choice: int, deltas: list[Delta]) -> None:
-    """Read the first field with text among those that may hold the same thinking."""
+    """Read the first non-empty field among those that can hold the same thinking."""
     details = delta.get("reasoning_details")
     for field in ("reasoning_content", "reasoning", "thinking"):
         text = delta.get(field)
@@ -198,17 +207,10 @@ def _as_choice(line: Mapping[str, JSON]) -> Mapping[str, JSON]:
 
 
 def _find_finish(choice: Mapping[str, JSON], event: Mapping[str, JSON]) -> JSON:
-    """Find the reason of an end where gateways put it: into the delta, beside the choices, under another name."""
+    """Find the finish reason where gateways put it: in the delta, beside the choices, or under another name."""
     delta = choice.get("delta")
     inner = delta.get("finish_reason") if isinstance(delta, dict) else None
     return inner or event.get("finish_reason") or choice.get("stop_reason")
-
-
-def _as_place(index: JSON) -> int | None:
-    """Return where something stands; some servers write the number as text."""
-    if isinstance(index, str) and index.isdecimal() and len(index) < 10:
-        return int(index)
-    return int(index) if isinstance(index, int) or (isinstance(index, float) and index.is_integer()) else None
 
 
 def _read_call(call: Mapping[str, JSON], choice: int) -> CallDelta:
@@ -233,7 +235,7 @@ def _read_call(call: Mapping[str, JSON], choice: int) -> CallDelta:
     is_custom = isinstance(custom, dict) or call.get("type") == "custom"
     fields = ("input",) if is_custom else _ARGUMENTS
     return CallDelta(
-        slot=_as_place(index),
+        slot=as_place(index),
         id=None if id == "null" else as_text(id),
         name=as_text(body.get("name")),
         arguments=next((found for field in fields if (found := as_arguments(body.get(field))) is not None), None),
@@ -281,7 +283,7 @@ _NEXT_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def read_finish(word: str) -> FinishReason:
-    """Read a server's word for why it finished; `unknown` for a word of no interface.
+    """Map a server's finish reason to flowkit's; `unknown` for a word of no interface.
 
     Gateways pass on the words of the interface behind them: those of Anthropic, Gemini, Cohere, Bedrock, Mistral, Zhipu
     and of local servers, in whatever case, also in that of the camel.

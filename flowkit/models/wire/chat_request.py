@@ -1,4 +1,4 @@
-"""A request in the words of Chat Completions: the body that is sent, from the conversation and the settings.
+"""Build a request body of Chat Completions from the conversation and the settings.
 
 Pure. Tools stand nested (`{"type": "function", "function": {…}}`), a call's result is a message of its own, and what a
 server gave for itself (signatures, its thinking) goes back under the field it came in, to the same server and model

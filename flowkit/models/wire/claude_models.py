@@ -1,4 +1,4 @@
-"""What differs from one Claude to the next, as one table; everything else treats them alike.
+"""The differences between Claude models, in one table.
 
 Read in November 2026: https://platform.claude.com/docs/en/about-claude/models/overview and
 https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking.
@@ -62,7 +62,7 @@ _OTHER_MAX_TOKENS = 16_000
 
 
 def claude_rules(model: str) -> ClaudeRules:
-    """Return the rules of the model with this name, whatever cloud or gateway stands before it.
+    """Return the rules of the model with this name, with or without a prefix of a cloud or gateway.
 
     >>> claude_rules("us.anthropic.claude-opus-4-7-v1:0").sampling, claude_rules("claude-3-haiku-20240307").max_tokens
     (False, 4096)

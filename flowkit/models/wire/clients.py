@@ -24,12 +24,14 @@ from flowkit.models.wire.settings import PLACEHOLDER_KEY, ModelServer
 
 @dataclass(slots=True)
 class ServerClient:
-    """An open client of the package for one server, the HTTP client below it, and what each of its requests has."""
+    """An open client of the package for one server, the HTTP client below it, and the headers of each request."""
 
     package: openai.AsyncOpenAI
     http: httpx2.AsyncClient
     headers: httpx2.Headers
     """The package's own, the user's, and the key where it is fixed."""
+    sent: httpx2.Request
+    """What stands for each request of the server while its answer is read: its own headers would take 2 KB in each run."""
     _urls: dict[str, httpx2.URL] = field(default_factory=dict[str, httpx2.URL])
 
     def url_of(self, path: str) -> httpx2.URL:
@@ -89,11 +91,11 @@ def _make_client(server: ModelServer) -> ServerClient:
     headers = httpx2.Headers()
     update_headers(headers, package.auth_headers)
     update_headers(headers, package.default_headers)
-    return ServerClient(package, http_client, headers)
+    return ServerClient(package, http_client, headers, httpx2.Request("POST", package.base_url))
 
 
 def update_headers(headers: httpx2.Headers, more: Mapping[str, str | openai.Omit]) -> None:
-    """Set these headers, whatever the case of their names; one that is `Omit` is removed."""
+    """Set these headers, ignoring the case of their names; `Omit` removes one."""
     for name, value in more.items():
         if isinstance(value, openai.Omit):
             headers.pop(name, None)

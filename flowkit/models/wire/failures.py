@@ -1,4 +1,4 @@
-"""What went wrong with a request, as one sentence that a user understands and a `ModelError` that a run can act on."""
+"""Turn a failed request into a `ModelError` with one sentence for the user."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def explain_refusal(error: openai.OpenAIError, server: ModelServer, model: str) 
 
 
 def explain_break(error: httpx2.TransportError | httpx2.DecodingError, server: ModelServer) -> StreamError:
-    """Explain why an answer that had begun can't be read to its end."""
+    """Explain why an answer broke off."""
     host = host_of(server.base_url)
     if isinstance(error, httpx2.TimeoutException):
         return explain_silence(server)
@@ -97,7 +97,7 @@ def explain_body(content_type: str, text: str, server: ModelServer) -> StreamErr
 
 
 def read_retry_after(headers: Mapping[str, str], now_s: float | None = None) -> float | None:
-    """Read the seconds that a server asks to wait, from a number or a date; never below zero.
+    """Read a server's `Retry-After` in seconds, from a number or a date; never negative.
 
     A date is compared with the server's own `Date`, since the two clocks may differ (RFC 9110, section 10.2.3).
 
@@ -169,7 +169,7 @@ def _way_out(said: str) -> str:
 
 
 def _message(error: openai.APIStatusError, secrets: Sequence[str]) -> str:
-    """Return the server's own words, whichever field they stand in."""
+    """Return the server's own message, whichever field holds it."""
     content_type = error.response.headers.get("content-type", "")
     if "html" in content_type:
         return NO_REASON
@@ -196,7 +196,7 @@ def _shorten(text: str) -> str:
 
 
 def find_proxy(url: str) -> str | None:
-    """Name the proxy that requests to this URL take, and the variable it comes from; None without one."""
+    """Return the proxy for this URL and the variable that sets it; None without a proxy."""
     parts = urlsplit(url)
     proxies = getproxies()
     kind = parts.scheme if parts.scheme in proxies else "all"

@@ -15,7 +15,7 @@ _Spoken = TextDelta | ThinkingDelta | RefusalDelta | CallDelta
 
 
 class HalfCharacters:
-    """Holds first halves back until what follows them has come."""
+    """Hold back first halves of characters until the second half arrives."""
 
     def __init__(self) -> None:
         self.held: dict[tuple[type[Delta], int, int | None], _Spoken] = {}
@@ -38,7 +38,7 @@ class HalfCharacters:
         return _finish(delta, text)
 
     def end(self) -> list[Delta]:
-        """Return what is left: halves that stayed alone."""
+        """Return the remaining halves."""
         held, self.held = self.held, {}
         return [mended for delta in held.values() for mended in _finish(delta, _text(delta)[-1])]
 

@@ -1,4 +1,4 @@
-"""Whether a request may leave this machine: tests say no, so that none costs money or depends on the network."""
+"""Block requests to other machines in tests, so that no test costs money or depends on the network."""
 
 import os
 from urllib.parse import urlsplit

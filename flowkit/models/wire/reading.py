@@ -1,4 +1,4 @@
-"""What the readers of both interfaces share: events to JSON, `[DONE]`, and what to do when a body can't be read.
+"""Code shared by the readers: events to JSON, `[DONE]`, and unreadable bodies.
 
 The JSON of a body that should have been an event stream.
 
@@ -71,10 +71,13 @@ _SHOWN = 200
 """How many characters of something unreadable an error shows."""
 
 
+FAULT_TYPES = (b"error", b"exception")
+"""What the `event:` line says of a fault, whatever type its data names."""
+
 _TEMPORARY = ("overloaded", "server_error", "rate_limit", "timeout", "unavailable", "tool_use_failed")
 _PERMANENT = (
     *("invalid", "authentication", "permission", "not_found", "unsupported", "insufficient_quota", "context_length"),
-    *("content_filter", "content_policy", "billing", "bad_request"),
+    *("content_filter", "content_policy", "billing", "bad_request", "validationexception", "accessdenied"),
 )
 """Words by which errors are known to programs: of those that pass, and of those that come back with the same request."""
 
@@ -82,7 +85,7 @@ _PERMANENT = (
 class WireReader(ABC):
     """Bytes in, deltas out; wherever the bytes are cut, the deltas are the same.
 
-    Whatever can't be read becomes an `ErrorDelta`: a reader raises nothing. What comes behind `[DONE]` is ignored.
+    Unreadable data becomes an `ErrorDelta`: a reader raises nothing. Data after `[DONE]` is ignored.
     """
 
     _MARK_ENDS: ClassVar[bool] = True  # whether `[DONE]` says that the answer came to its end
@@ -137,18 +140,18 @@ class WireReader(ABC):
 
     @abstractmethod
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
-        """Add what this event says."""
+        """Process one event."""
 
     def explain_error(self, value: Mapping[str, JSON]) -> StreamError:
         """Read the error that came in place of a stream."""
         return read_error(dict(value))
 
     def read_whole(self, answer: Mapping[str, JSON], deltas: list[Delta]) -> bool:
-        """If this is an answer that came at one go, add all that it says."""
+        """If this is a whole answer that wasn't streamed, process all of it."""
         return False
 
     def _read_plain(self, body: bytes, deltas: list[Delta]) -> bool:
-        """If the body is JSON, an answer at one go or an event a line, read it; a gateway may know no streams."""
+        """If the body is JSON, a whole answer or one event per line, read it: some gateways don't stream."""
         found: list[Delta] = []
         for value in read_values(body):
             said: list[Delta] = []
@@ -162,7 +165,7 @@ class WireReader(ABC):
         return True
 
     def _read_unusual(self, data: bytes, event_type: bytes, deltas: list[Delta], is_cut: bool = False) -> None:
-        """Read what orjson didn't: `[DONE]`, nothing, NaN, raw control characters, half characters, broken JSON."""
+        """Read data that orjson rejected: `[DONE]`, nothing, NaN, raw control characters, half characters, broken JSON."""
         stripped = data.strip()
         if stripped == b"[DONE]":
             self._ended = True
@@ -175,13 +178,13 @@ class WireReader(ABC):
                 deltas.append(ErrorDelta(error))
             return
         if not stripped or stripped.startswith(b":"):  # a comment in the wrong field
-            if event_type == b"error":
+            if event_type in FAULT_TYPES:
                 deltas.append(ErrorDelta(read_error(text)))
             return
         try:
             value = cast(JSON, json.loads(text, strict=False))
         except (ValueError, RecursionError) as unreadable:
-            if event_type == b"error" or ("{" not in text and text_says_error(text)):
+            if event_type in FAULT_TYPES or ("{" not in text and text_says_error(text)):
                 deltas.append(ErrorDelta(read_error(text)))
             elif not is_cut and ("{" in text or isinstance(unreadable, RecursionError)):
                 # Without a brace it is no broken chunk: a comment in the wrong field.
@@ -198,19 +201,19 @@ class WireReader(ABC):
         deltas.extend(found)
 
     def _read_other(self, value: JSON, event_type: bytes, deltas: list[Delta]) -> None:
-        """Read JSON that is no object: a list of events, or a text that may report an error.
+        """Read JSON that isn't an object: a list of events, or a text that may report an error.
 
-        Other values mean nothing.
+        Other values are ignored.
         """
         if isinstance(value, list):
             for item in value:
                 if isinstance(item, dict):
                     self._mend(item, event_type, deltas)
-        elif event_type == b"error" or (isinstance(value, str) and text_says_error(value)):
+        elif event_type in FAULT_TYPES or (isinstance(value, str) and text_says_error(value)):
             deltas.append(ErrorDelta(read_error(value)))
 
     def _mend(self, value: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
-        """Read an event that may hold half characters, or follow one that did."""
+        """Read an event that may contain half characters, or that follows one with half characters."""
         found: list[Delta] = []
         if event_type != LINE or not self.read_whole(value, found):
             self.read_event(value, event_type, found)
@@ -219,9 +222,9 @@ class WireReader(ABC):
 
 
 def read_error(value: JSON, status: JSON = None) -> StreamError:
-    """Read the error that a server sent in the middle of an answer, in whatever shape.
+    """Read an error that a server sent in the middle of an answer, in any shape.
 
-    Asking again may help, unless its status or its words say that the request itself was wrong.
+    It counts as temporary unless its status or its words say that the request itself was wrong.
     """
     number = find_status(value)
     if number is None and isinstance(status, int) and 400 <= status <= 599:
@@ -243,7 +246,7 @@ def read_error(value: JSON, status: JSON = None) -> StreamError:
 
 
 def _find_stray_error(text: str) -> StreamError | None:
-    """Find the error in what stands in a stream and is no event: JSON, a page, a sentence. Anything else is ignored."""
+    """Find an error in text that is no event: JSON, a page, a sentence. Other text is ignored."""
     try:
         value = cast(JSON, json.loads(text, strict=False))
     except (ValueError, RecursionError):
@@ -258,7 +261,7 @@ def _holds_error(items: list[JSON]) -> bool:
 
 
 def read_error_event(event: Mapping[str, JSON]) -> StreamError:
-    """Read the error that an event is, or holds; a mere word in its `error` says less than the fields beside it."""
+    """Read the error that an event is or contains; a single word in `error` is less specific than the other fields."""
     error = event.get("error")
     return (
         read_error(error, event.get("status")) if error and isinstance(error, (dict, list)) else read_error({**event})
@@ -308,6 +311,13 @@ def as_arguments(value: JSON) -> str | None:
 def as_text(value: JSON) -> str | None:
     """Return the text, or None when it is missing, null, empty or no text."""
     return value if isinstance(value, str) and value else None
+
+
+def as_place(index: JSON) -> int | None:
+    """Return an index; some servers write the number as text."""
+    if isinstance(index, str) and index.isdecimal() and len(index) < 10:
+        return int(index)
+    return int(index) if isinstance(index, int) or (isinstance(index, float) and index.is_integer()) else None
 
 
 def _object(value: JSON) -> Mapping[str, JSON]:

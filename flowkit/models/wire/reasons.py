@@ -97,16 +97,17 @@ def find_names(body: JSON, depth: int = 0) -> str:
 
 
 def says_error(event: Mapping[str, JSON]) -> bool:
-    """Return whether an event that holds no part of an answer is an error, in whatever words.
+    """Return True if an event without any part of an answer is an error.
 
-    A remark isn't: `{"type": "ping"}`, a figure, an id, what a filter found.
+    These are no errors: `{"type": "ping"}`, a number, an id, a filter's result.
     """
     if any(
         event.get(field) for field in ("error", "errors", "exception", "detail", "error_msg", "errorMessage", "fault")
     ):
         return True
-    if event.get("object") == "error" or event.get("type") in ("error", "exception"):
-        return True
+    kind = event.get("type")
+    if event.get("object") == "error" or (isinstance(kind, str) and kind.lower().endswith(("error", "exception"))):
+        return True  # AWS names the kind: throttlingException
     if find_status(dict(event)) is not None or event.get("success") is False or event.get("ok") is False:
         return True
     base = event.get("base_resp")  # MiniMax

@@ -1,4 +1,4 @@
-"""Fields of a request that both interfaces say alike: what the settings ask for, schemas, the text of arguments.
+"""Request fields that both interfaces share: settings, schemas, the text of arguments.
 
 A conversation in which user and assistant take turns, for servers whose chat templates refuse any other.
 
@@ -39,7 +39,7 @@ def limit_tokens(request: ModelRequest, settings: Settings) -> int | None:
 
 
 def may_name_format(request: ModelRequest, settings: Settings) -> bool:
-    """Return whether a request may declare that its answer is JSON: some servers refuse that beside tools."""
+    """Return True if a request can declare a JSON answer: some servers refuse that together with tools."""
     return settings.schema_with_tools or not request.tools
 
 
@@ -111,7 +111,7 @@ NO_ANSWER = "(no answer)"
 def alternate(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Merge consecutive messages of one role, so that roles alternate.
 
-    Between a tool's result and a user's message stands a short one of the assistant.
+    A short assistant message is inserted between a tool's result and a user's message.
     """
     sent: list[Message] = []
     for message in messages:

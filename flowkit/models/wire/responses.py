@@ -1,8 +1,8 @@
 """The answer of the Responses API, bytes to deltas.
 
-Everything is keyed by `output_index`: some servers give another id in every event; where an event has none, the item's
-id leads to it. The snapshot in the terminal event counts only where nothing was said before, for some send it empty.
-Events of a kind that isn't known are passed over.
+Everything is keyed by `output_index`, since some servers change the id in every event. Without an index, the item's
+id is used. The snapshot in the terminal event counts only if nothing was streamed, since some servers send it empty.
+Events of unknown kinds are ignored.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,16 @@ from flowkit.models.base import (
     ThinkingDelta,
     UsageDelta,
 )
-from flowkit.models.wire.reading import WireReader, as_arguments, as_text, read_error, read_error_event, read_usage
+from flowkit.models.wire.reading import (
+    FAULT_TYPES,
+    WireReader,
+    as_arguments,
+    as_place,
+    as_text,
+    read_error,
+    read_error_event,
+    read_usage,
+)
 from flowkit.models.wire.reasons import says_error
 
 _CALLS = ("function_call", "custom_tool_call")
@@ -67,7 +76,9 @@ class ResponsesReader(WireReader):
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         kind = event.get("type") or event_type.decode(errors="replace")
         index = event.get("output_index")
-        slot = index if isinstance(index, int) else self._find_slot(str(kind), event)
+        slot = index if isinstance(index, int) else as_place(index)
+        if slot is None:
+            slot = self._find_slot(str(kind), event)
         match kind:
             case "response.output_text.delta":
                 if (slot, "text") not in self._said:
@@ -117,7 +128,7 @@ class ResponsesReader(WireReader):
             case _:
                 if event.get("object") == "response" and self.read_whole(event, deltas):
                     return
-                if not str(kind).startswith("response.") and says_error(event):
+                if event_type in FAULT_TYPES or (not str(kind).startswith("response.") and says_error(event)):
                     deltas.append(ErrorDelta(read_error_event(event)))
 
     def read_whole(self, answer: Mapping[str, JSON], deltas: list[Delta]) -> bool:
@@ -135,7 +146,7 @@ class ResponsesReader(WireReader):
         _end_response(kind, response, deltas)
 
     def _call(self, told: CallDelta | CallDone, deltas: list[Delta]) -> None:
-        """Add what comes for a call; what comes before the call's own item waits for that."""
+        """Process an event of a call; events that arrive before the call's item wait for it."""
         self._has_items = True
         if self._open_calls or told.slot is None or (isinstance(told, CallDone) and told.name):
             deltas.append(told)
@@ -143,7 +154,7 @@ class ResponsesReader(WireReader):
             self._early.setdefault(told.slot, []).append(told)
 
     def _note(self, slot: int | None, *ids: JSON) -> None:
-        """Remember where the item with these ids stands, for events that lack the index."""
+        """Record the index of the item with these ids, for events without an index."""
         if slot is not None:
             self._slots |= {id: slot for id in ids if isinstance(id, str) and id}
 
@@ -162,7 +173,7 @@ class ResponsesReader(WireReader):
         return slot if named else None
 
     def _ends_what_speaks(self, kind: str, event: Mapping[str, JSON]) -> bool:
-        """Tell whether an event whose ids nobody has heard of ends the item that speaks."""
+        """Return True if an event with unknown ids ends the current item."""
         if kind == "response.output_item.done":
             item = event.get("item")
             return isinstance(item, dict) and item.get("type") == "message"
@@ -175,7 +186,7 @@ class ResponsesReader(WireReader):
         return bool(text) and "".join(self._words).endswith(text)
 
     def _read_snapshot(self, response: Mapping[str, JSON], deltas: list[Delta]) -> None:
-        """Read the output from where only the last event says it: all of it, or the calls beside a streamed text."""
+        """Read output that only the last event contains: all of it, or the calls beside a streamed text."""
         if self._has_items:
             return
         output, has_spoken = response.get("output"), bool(self._said)
@@ -227,7 +238,7 @@ class ResponsesReader(WireReader):
         deltas: list[Delta],
         part: JSON = None,
     ) -> None:
-        """Read what a server sends only when it is done, without deltas before: an item, or one part of it."""
+        """Read an item, or a part of it, that a server sent only when done, without deltas."""
         if not isinstance(text, str):
             return
         said = self._said.get((slot, kind))
@@ -240,7 +251,7 @@ class ResponsesReader(WireReader):
             self._say(delta, slot, kind, text, deltas, part)
 
     def _think(self, part: tuple[JSON, JSON], field: str, text: JSON, deltas: list[Delta]) -> None:
-        """Read thinking, which comes in parts; an empty line separates them."""
+        """Read thinking, which is sent in parts; an empty line separates them."""
         if isinstance(text, str) and text:
             self._thoughts.append(text)
             if self._thinking_part not in (None, part):
@@ -295,7 +306,7 @@ class ResponsesReader(WireReader):
                     self._keep(slot, ProviderDelta(kind, item), deltas)
 
     def _keep(self, slot: int | None, told: ProviderDelta, deltas: list[Delta]) -> None:
-        """Keep what goes back to the server, once: it refuses an item that it is given twice."""
+        """Record an item to send back, once: the server refuses a repeated item."""
         id = told.data.get("id") if isinstance(told.data, dict) else None
         names = {(name, told.kind) for name in (slot, id) if isinstance(name, int | str)}
         if self._kept.isdisjoint(names):

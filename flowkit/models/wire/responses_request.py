@@ -1,4 +1,4 @@
-"""A request in the words of the Responses API: the body that is sent, from the conversation and the settings.
+"""Build a request body of the Responses API from the conversation and the settings.
 
 Pure. Tools stand flat (`{"type": "function", "name": …}`), calls and results are items beside the messages, and the
 conversation is ours: `store` is off, so reasoning items come back with their encrypted content and are sent again,

@@ -1,4 +1,4 @@
-"""The keys that were sent with a request: a server may repeat them in its answer, where they are then masked.
+"""Find the keys that were sent with a request, to mask them where a server repeats them in its answer.
 
 They come from the settings, the headers of a user's own HTTP client, its authentication, or the address.
 """
@@ -49,7 +49,7 @@ class AnswerBytes:
 
 
 def find_keys(requests: Sequence[SentRequest], server: ModelServer) -> Sequence[str]:
-    """Find the keys in these requests and in the settings, the longest first; one may have been taken off by a redirect."""
+    """Find the keys in these requests and in the settings, longest first; a redirect may have removed one from a request."""
     sent = [server.api_key] if isinstance(server.api_key, str) else []
     for request in requests:
         headers = cast(Mapping[str, str], request.headers)

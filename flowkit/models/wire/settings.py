@@ -1,4 +1,4 @@
-"""What a request over HTTP is made of besides the conversation, and where it goes: plain data, no network."""
+"""The settings and the server of a request over HTTP: plain data, no network."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -39,7 +39,7 @@ CONNECT_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Timeout:
-    """Seconds that a server may take: to accept a connection, to send the first byte, and from one byte to the next."""
+    """Time limits in seconds: for the connection, for the first byte, and between bytes."""
 
     connect: float = CONNECT_TIMEOUT_S
     first_byte: float = 600.0
@@ -52,7 +52,7 @@ class Timeout:
 
     @property
     def is_split(self) -> bool:
-        """Whether the first byte may take another time than the next."""
+        """True if the first byte has a different time limit than the next ones."""
         return self.first_byte != self.between
 
 
@@ -83,7 +83,7 @@ async def headers_of(headers: Headers, request: ModelRequest) -> Mapping[str, st
 
 @dataclass(frozen=True, slots=True)
 class ModelServer:
-    """Where requests go and as whom; equal servers share a client.
+    """A server's address and credentials; equal servers share a client.
 
     `max_retries` is how often a run asks again when a request was refused with 408, 409, 429 or 5xx or found no
     connection, 0 for as often as its own attempts allow; the `openai` package repeats nothing, so that there is one place that
@@ -142,7 +142,7 @@ class Settings:
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> "Settings":
-        """Read what `to_json` wrote; unknown fields are left out."""
+        """Read the result of `to_json`; unknown fields are ignored."""
         known = {item.name for item in fields(cls)}
         given = cast(dict[str, Any], {name: value for name, value in data.items() if name in known})
         if "server_tools" in given:
@@ -171,7 +171,7 @@ def takes_json_schema(base_url: str, api: Api) -> bool:
 
 
 def plain_url(base_url: str) -> str:
-    """Return the address without a user, a password or a query, which may be secret.
+    """Return the address without user, password and query, which may be secret.
 
     >>> plain_url("https://me:secret@gateway.example:8443/v1/?key=1")
     'https://gateway.example:8443/v1'

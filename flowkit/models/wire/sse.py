@@ -102,7 +102,7 @@ class EventDecoder:
         """Return the events that these bytes complete.
 
         Raises `StreamError` when an event is longer than `MAX_EVENT_BYTES` or has more values than `MAX_EVENT_COMMAS`
-        allows, or when what says nothing is longer than `MAX_SKIPPED_BYTES`.
+        allows, or when content without events is longer than `MAX_SKIPPED_BYTES`.
         """
         # One write, one event: what nearly every server does, so it is the short way.
         if self._idle and chunk.endswith(b"\n\n") and b"\r" not in chunk and len(chunk) <= MAX_EVENT_COMMAS:
@@ -113,7 +113,7 @@ class EventDecoder:
         return self._read(chunk)
 
     def end(self) -> ServerSentEvent | None:
-        """Return the last event, when the body ended without its empty line."""
+        """Return the last event if the body ended without its empty line."""
         events: list[ServerSentEvent] = []
         self._is_lines = self._is_lines is True  # a body of one line may be an answer, or a refusal: all of it says
         if self._partial:
@@ -172,7 +172,7 @@ class EventDecoder:
         return events
 
     def _keep(self, chunk: bytes) -> None:
-        """Keep what may turn out to be no stream: a server that knows none answers with its JSON at one go."""
+        """Keep text that may turn out to be a whole JSON answer from a server that doesn't stream."""
         self._head.append(chunk)
         self._head_bytes += len(chunk)
         if self._is_json is None:
@@ -228,7 +228,7 @@ class EventDecoder:
 
 
 def _is_event(line: bytes) -> bool:
-    """Return whether a line is JSON that may be an event, or an answer at one go; an error is told with its body."""
+    """Return True if a line is JSON that could be an event or a whole answer; an error is reported with its body."""
     try:
         value = json.loads(line, strict=False)
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""How to ask a model to think, more, less or not at all, in the words of its vendor.
+"""Translate the setting `thinking` to each vendor's parameters.
 
 One setting, `thinking`: None leaves it to the server, True and False switch it, a word is an effort (`"low"`), a number
-is a budget in tokens. Each dialect below says what it can of these, and raises `ConfigurationError` for the rest:
+is a budget in tokens. Each dialect below translates the values it supports, and raises `ConfigurationError` for the rest:
 a setting that a server silently ignores is worse than one it refuses. Sources: the vendors' pages on reasoning, read
 in November 2026; their addresses stand at the functions.
 """
@@ -29,7 +29,7 @@ CLAUDE_BUDGET = 4096
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    """What is asked for, of whom: `on` is None when an effort or a budget says it."""
+    """The requested thinking and the model; `on` is None if an effort or a budget is given."""
 
     model: str
     api: Api

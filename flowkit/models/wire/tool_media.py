@@ -1,9 +1,9 @@
-"""Images, audio and files of tool results, as each API takes them.
+"""Write images, audio and files of tool results as each API accepts them.
 
 The Messages API takes them inside a result, the Responses API in a result's output. In Chat Completions a tool's
-message holds text alone, so they follow in a message of the user's, behind all the results of the turn
-(https://platform.openai.com/docs/api-reference/chat/create). What an API doesn't take is named in their place, so the
-model knows that it was there.
+message holds only text, so they follow in a user message, after all results of the turn
+(https://platform.openai.com/docs/api-reference/chat/create). Content that an API doesn't accept is named in its place, so the
+model knows that it existed.
 """
 
 import logging
@@ -38,7 +38,7 @@ def sort_media(media: Media, api: Api) -> Content:
 
 
 def explain_refusal(media: Media, api: Api) -> str | None:
-    """Say why an API can't take it; None when it can."""
+    """Explain why an API can't accept it; None if it can."""
     kind = media.media_type
     match media:
         case Image():
@@ -67,9 +67,9 @@ def move_media(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 def refuse_sound(messages: Sequence[Message], api: Api) -> None:
-    """Raise `ConfigurationError` for sound in what the user says now, where the server wouldn't hear it.
+    """Raise `ConfigurationError` if the user's new message holds audio that the server would ignore.
 
-    In what was said before, to another model, a word stands in its place.
+    In earlier messages, sent to another model, a placeholder replaces it.
     """
     last = messages[-1] if messages else None
     if not isinstance(last, UserMessage) or isinstance(last.content, str):
@@ -86,7 +86,7 @@ def refuse_sound(messages: Sequence[Message], api: Api) -> None:
 
 
 def tell_refused(messages: Sequence[Message], api: Api) -> None:
-    """Log what of the newest results a server doesn't take, for the user; the model reads it in the results."""
+    """Log content of the newest results that a server doesn't accept; the model reads it in the results."""
     for message in reversed(messages):
         if not isinstance(message, ToolMessage):
             return

@@ -1,8 +1,8 @@
 """One request to a server, and the bytes of its answer.
 
-The `openai` package knows who asks and how: keys, headers, Azure's addresses, its errors. Its own requests and stream
-objects are left aside. Those of a turn cost as much CPU as all that is read of the answer, iterating the others costs ten
-times as much as the bytes, and they stumble over what many servers send.
+The `openai` package handles keys, headers, Azure's addresses and errors. Its own requests and stream
+objects aren't used. The requests of a turn cost as much CPU as reading the answer; iterating the stream objects costs ten
+times as much as reading bytes, and they fail on output of many servers.
 """
 
 import asyncio
@@ -46,18 +46,43 @@ async def open_bytes(
         with sending(server):
             post = _post if server.api_version is None else _post_to_azure
             answer = await post(client, _PATHS[api], body, sent)
-        del body  # a whole conversation as objects, which would live for as long as the answer comes
+        del body, sent  # a whole conversation as objects, which would live for as long as the answer comes
     except openai.OpenAIError as error:
         raise explain_refusal(error, server, model) from error
     try:
         content_type = answer.headers.get("content-type", "")
         keys = find_keys([answer.request, *(past.request for past in answer.history)], server)
-        async with aclosing(read_bytes(answer, server, clock() - began_s)) as chunks:
+        if not server.timeout.is_split:  # else its time-outs are changed while the answer is read
+            answer.request = client.sent
+        chunks = read_bytes(answer, server, clock() - began_s)
+        try:
             if "html" in content_type:
                 raise explain_body(content_type, mask_keys(await _read_text(chunks), keys), server)
             yield AnswerBytes(chunks, keys)
+        finally:
+            await chunks.aclose()
     finally:
         await answer.aclose()
+
+
+class _Body(httpx2.AsyncByteStream):
+    """The body of a request, which is let go of once it has been sent.
+
+    httpx holds a request until its answer has been read, which takes minutes, and the codec's bytes are never smaller than
+    4 KB. Until then it can be sent again: a server may redirect the request.
+    """
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._data
+
+    def release(self) -> None:
+        """Let go of the bytes."""
+        self._data = b""
 
 
 async def _post(
@@ -66,9 +91,11 @@ async def _post(
     """Post a body, and return the answer when its headers have come; raises the package's errors."""
     headers = client.headers.copy()
     update_headers(headers, sent)
+    data = dumps(body)
     request = client.http.build_request(
-        "POST", client.url_of(path), content=dumps(body), headers=headers, timeout=client.package.timeout
+        "POST", client.url_of(path), content=data, headers=headers, timeout=client.package.timeout
     )
+    request.stream = sent_body = _Body(data)
     try:
         answer = await client.http.send(request, stream=True)
         if not answer.is_success:
@@ -79,6 +106,7 @@ async def _post(
         raise openai.APIConnectionError(request=request) from error
     if not answer.is_success:
         raise _refused(answer)
+    sent_body.release()
     return answer
 
 
@@ -94,7 +122,7 @@ def _refused(answer: httpx2.Response) -> openai.APIStatusError:
 async def _post_to_azure(
     client: ServerClient, path: str, body: Mapping[str, JSON], sent: Mapping[str, str | openai.Omit]
 ) -> httpx2.Response:
-    """Post a body as `_post` does, by the package, which knows the address of a deployment."""
+    """Post a body as `_post` does, through the package, which knows the address of a deployment."""
     # Not by the typed methods: those walk and convert a body that is ready, and their modules take 12 ms to import.
     answer = await client.package.post(
         path,
@@ -108,9 +136,9 @@ async def _post_to_azure(
 
 
 async def connect(server: ModelServer, model: str) -> None:
-    """Open a connection that the next request uses; whatever the server answers to a list of its models will do.
+    """Open a connection for the next request by listing the server's models; the answer doesn't matter.
 
-    Raises `ModelError` where it can't be reached.
+    Raises `ModelError` if it can't be reached.
     """
     client = await get_client(server)
     headers = await make_auth_headers(server)
@@ -126,7 +154,7 @@ async def connect(server: ModelServer, model: str) -> None:
 async def ask_json(
     server: ModelServer, path: str, model: str, body: Mapping[str, JSON], headers: Mapping[str, str]
 ) -> Mapping[str, JSON]:
-    """Ask the server and return its JSON object; raises `ModelError` when it refuses."""
+    """Send a request and return the JSON object of the answer; raises `ModelError` if the server refuses."""
     client = await get_client(server)
     sent = {**await make_auth_headers(server), **headers}
     try:
@@ -167,7 +195,7 @@ async def make_auth_headers(server: ModelServer) -> dict[str, str | openai.Omit]
 
 
 async def read_bytes(response: httpx2.Response, server: ModelServer, taken_s: float) -> AsyncGenerator[bytes, None]:
-    """Yield the bytes of an answer whose headers came after `taken_s` seconds."""
+    """Yield the bytes of an answer; `taken_s` is the time until its headers arrived."""
     # The package lets errors in the middle of a body through as they are.
     try:
         if not server.timeout.is_split:
@@ -227,9 +255,9 @@ _EITHER = 32 + zlib.MAX_WBITS
 
 
 def read_pieces(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """Yield the unpacked body, in pieces of bounded length where it was packed.
+    """Yield the decompressed body, in pieces of bounded length.
 
-    Raises `DecodingError` when it isn't what its headers say.
+    Raises `DecodingError` if the body doesn't match its headers.
     """
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding in ("gzip", "x-gzip", "deflate"):
@@ -239,7 +267,7 @@ def read_pieces(response: httpx2.Response) -> AsyncIterator[bytes]:
 
 
 async def unpack(chunks: AsyncIterator[bytes], *, is_raw: bool = False) -> AsyncGenerator[bytes, None]:
-    """Unpack chunks of gzip or zlib; with `is_raw` the header may be missing, as some servers send it.
+    """Decompress chunks of gzip or zlib; with `is_raw` the header may be missing, as with some servers.
 
     A few bytes of gzip may hold a thousand times as many, and who unpacks them at one go holds the event loop, and the
     memory, for as long as that takes.

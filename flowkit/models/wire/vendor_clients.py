@@ -1,7 +1,7 @@
 """One request through a client of the `anthropic` package, which signs it, and the bytes of its answer.
 
-For Bedrock and Vertex: the client knows where a model is there, and whose key it takes. The package is an extra, and is
-imported by whoever made the client.
+For Bedrock and Vertex: the client knows a model's address and credentials. The package is an extra, and is
+imported by the code that made the client.
 
 The binary event stream of AWS, as Bedrock streams a Claude's answer: bytes in, server-sent events out.
 
@@ -113,7 +113,7 @@ class VendorClient(Protocol):
 async def open_vendor_bytes(
     client: VendorClient, server: ModelServer, model: str, body: Mapping[str, JSON], headers: Mapping[str, str]
 ) -> AsyncGenerator[AsyncIterator[bytes], None]:
-    """Open the body of the answer as it arrives, as server-sent events whatever the cloud makes of them."""
+    """Open the body of the answer as it arrives, as server-sent events for every cloud."""
     import anthropic
     import httpx2
     import openai

@@ -1,7 +1,7 @@
-"""Whose model it is and whose server, read off a model's name and an address.
+"""Recognise the vendor of a model by its name and of a server by its address.
 
-Gateways carry the models of many vendors, and vendors differ in a few fields of a request. Nothing here asks the
-network: a name that isn't known is `other`, and gets what most servers take.
+Gateways offer the models of many vendors, and vendors differ in a few fields of a request. Nothing here uses the
+network: an unknown name is `other`, and is sent what most servers accept.
 """
 
 import re
@@ -27,7 +27,7 @@ _FAMILIES: tuple[tuple[str, Family], ...] = (
 
 @lru_cache(256)  # each request asks it several times
 def family_of(model: str) -> Family:
-    """Return the vendor whose model this is, whatever gateway or cloud stands before its name.
+    """Return the vendor of this model, with or without a prefix of a gateway or cloud.
 
     >>> family_of("openrouter/anthropic/claude-sonnet-4.5"), family_of("o4-mini"), family_of("llama-3.3")
     ('claude', 'openai', 'other')

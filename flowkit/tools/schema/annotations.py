@@ -2,34 +2,62 @@
 
 Some types need help: the standard library's TypedDict (pydantic refuses it before Python 3.12), NamedTuple (pydantic
 makes an array of it; models and strict APIs want an object with names), bytes (JSON text can't hold all of them, so
-they travel as base64), Literal and enums whose values JSON spells otherwise. `adapt` walks an annotation and puts a form
-of ours in their place; a NamedTuple still reaches the function as itself.
+they travel as base64), Literal and enums whose values JSON spells otherwise, attrs classes, and tuples with an unpacked
+part. `adapt` walks an annotation and puts a form of ours in their place; the function still gets what it wrote.
 """
 
-import base64
-import binascii
 import dataclasses
-import enum
-from collections.abc import Collection, Iterable, Mapping
-from types import GenericAlias, NoneType, UnionType
-from typing import Annotated, Any, Literal, NotRequired, Required, TypeVar, Union, cast, get_args, get_origin
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import GenericAlias, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    LiteralString,
+    Never,
+    NewType,
+    NotRequired,
+    Required,
+    Self,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 
 from pydantic import (
     BeforeValidator,
     EncodedBytes,
     Field,
-    PlainSerializer,
     SerializerFunctionWrapHandler,
-    WithJsonSchema,
     WrapSerializer,
 )
 from pydantic.functional_validators import AfterValidator
-from pydantic_core import PydanticCustomError, PydanticSerializationError, to_jsonable_python
-from typing_extensions import ReadOnly, TypedDict, get_type_hints, is_typeddict
+from typing_extensions import (
+    NoDefault,
+    NoExtraItems,
+    ReadOnly,
+    TypeAliasType,
+    TypedDict,
+    get_type_hints,
+    is_typeddict,
+)
 
-from flowkit.codec import dump_sorted
+from flowkit.tools.schema.type_forms import (
+    BASE64,
+    BYTE_ARRAY,
+    Repeating,
+    is_enum,
+    is_unpacked,
+    make_enum_readable,
+    make_literal_exact,
+    splice,
+)
 
-BASE64_SCHEMA = {"type": "string", "contentEncoding": "base64"}
+_STAND_INS: Mapping[Any, Any] = {bytes: BASE64, bytearray: BYTE_ARRAY, LiteralString: str}
 
 
 def is_named_tuple(annotation: object) -> bool:
@@ -60,12 +88,19 @@ class Adapter:
 
     def adapt(self, annotation: Any, variables: Mapping[Any, Any] | None = None) -> Any:
         """Adapt the annotation for pydantic; one that needs no help is returned as it is."""
-        if isinstance(annotation, TypeVar):
-            return (variables or {}).get(annotation, annotation)
-        if annotation is bytes:
-            return _BASE64
+        if annotation in _STAND_INS:
+            return _STAND_INS[annotation]
+        if isinstance(annotation, TypeVar) or annotation is Self:
+            return self._adapt_variable(annotation, variables or {})
+        if isinstance(annotation, NewType):
+            # pydantic looks through it too, but at what it was made of, not at our form of that.
+            return self._adapt_unless_same(annotation, annotation.__supertype__)
+        if isinstance(annotation, TypeAliasType):
+            return self._adapt_alias(annotation)
         origin = get_origin(annotation)
         arguments = get_args(annotation)
+        if origin is re.Pattern and arguments == (bytes,):
+            raise TypeError("JSON can't hold a pattern of bytes; take Pattern[str]")
         if (origin or annotation) in (Iterable, Collection):
             # pydantic would check the items of the first only when the function asks for them, and take no Collection.
             return self.adapt(list[arguments] if arguments else list, variables)
@@ -79,22 +114,58 @@ class Adapter:
             metadata = tuple(Field(description=item) if isinstance(item, str) else item for item in arguments[1:])
             return Annotated[(inner, *metadata)]
         if origin is Literal:
-            return _exact_literal(annotation)
+            return make_literal_exact(annotation)
         if is_named_tuple(origin) or is_typeddict(origin):
-            bound = dict(zip(getattr(origin, "__parameters__", ()), arguments, strict=False))
+            given = [self._adapt_argument(argument, variables) for argument in arguments]
+            bound = dict(zip(getattr(origin, "__parameters__", ()), given, strict=False))
             return self._adapt_class(origin, annotation, bound)
+        if origin is tuple and any(map(is_unpacked, arguments)):
+            return self._adapt_unpacked(arguments, variables)
         adapted = tuple(self._adapt_argument(argument, variables) for argument in arguments)
+        if _is_mapping(origin) and get_origin(arguments[0]) is Literal:
+            adapted = (make_literal_exact(arguments[0], is_key=True), *adapted[1:])
         if all(new is old for new, old in zip(adapted, arguments, strict=True)):
             return annotation
         if origin is Union or origin is UnionType:
             return Union[adapted]  # noqa: UP007  # made from a tuple
         if isinstance(annotation, GenericAlias):
             return GenericAlias(origin, adapted)
-        return annotation.copy_with(adapted) if hasattr(annotation, "copy_with") else origin[adapted]
+        return annotation.copy_with(adapted) if hasattr(annotation, "copy_with") else cast(Any, origin)[adapted]
 
     def _adapt_argument(self, argument: Any, variables: Mapping[Any, Any] | None) -> Any:
         # Literal's values and Callable's lists aren't annotations.
         return self.adapt(argument, variables) if _is_annotation(argument) else argument
+
+    def _adapt_variable(self, variable: Any, bound: Mapping[Any, Any]) -> Any:
+        """Adapt a type variable by what stands for it, what it is by default, its bound, or its choice of types."""
+        if variable in bound:
+            return bound[variable]
+        if variable is Self:
+            raise TypeError("Self is known in a class's own fields alone; write the name of the class")
+        default = getattr(variable, "__default__", NoDefault)
+        choices = (variable.__bound__,) if variable.__bound__ is not None else variable.__constraints__
+        if default not in (NoDefault, None):
+            choices = (default,)
+        adapted = tuple(self._adapt_argument(choice, bound) for choice in choices)
+        if all(new is old for new, old in zip(adapted, choices, strict=True)):
+            return variable
+        return Union[adapted]  # noqa: UP007  # made from a tuple
+
+    def _adapt_unless_same(self, annotation: Any, inner: Any) -> Any:
+        adapted = self._adapt_argument(inner, None)
+        return annotation if adapted is inner else adapted
+
+    def _adapt_alias(self, alias: TypeAliasType) -> Any:
+        if alias not in self.forms:
+            self.forms[alias] = alias  # one that holds itself is left to pydantic
+            self.forms[alias] = self._adapt_unless_same(alias, alias.__value__)
+        return self.forms[alias]
+
+    def _adapt_unpacked(self, arguments: Iterable[Any], variables: Mapping[Any, Any] | None) -> Any:
+        """Adapt `tuple[int, *tuple[str, ...]]`: a fixed part in it is spliced in, and one may repeat."""
+        items, repeated = splice(arguments)
+        adapted = [self._adapt_argument(item, variables) for item in items]
+        return tuple[tuple(adapted)] if repeated is None else Annotated[tuple[Any, ...], Repeating(adapted, repeated)]
 
     def _adapt_class(self, cls: Any, key: Any, variables: Mapping[Any, Any] | None) -> Any:
         if key in self.forms:
@@ -105,8 +176,10 @@ class Adapter:
             return self._adapt_typed_dict(cls, key, variables)
         if _is_plain_dataclass(cls):
             return self._adapt_dataclass(cls)
-        if _is_enum(cls):
-            return _readable_enum(cls)
+        if _is_attrs(cls):
+            return self._adapt_attrs(cls)
+        if is_enum(cls):
+            return make_enum_readable(cls)
         return cls
 
     def _adapt_named_tuple(self, cls: Any, key: Any, variables: Mapping[Any, Any] | None) -> Any:
@@ -134,6 +207,7 @@ class Adapter:
 
         adapted = Annotated[form, BeforeValidator(as_names), AfterValidator(as_tuple), WrapSerializer(as_object)]
         self.forms[key] = adapted
+        variables = {**(variables or {}), Self: adapted}
         fields = {name: self.adapt(hints.get(name, Any), variables) for name in names}
         for name, default in defaults.items():
             fields[name] = Annotated[fields[name], Field(default=default)]
@@ -142,6 +216,16 @@ class Adapter:
 
     def _adapt_dataclass(self, cls: Any) -> Any:
         """Adapt a dataclass for what it holds; pydantic itself takes one that holds nothing to adapt."""
+        declared = [_Field(f.name, f.name, _default_of(f)) for f in dataclasses.fields(cls)]
+        return self._adapt_record(cls, declared, is_taken=True)
+
+    def _adapt_attrs(self, cls: Any) -> Any:
+        """Adapt a class that attrs has made, which pydantic doesn't know; its private fields lose their underscore."""
+        declared = [_Field(f.name, f.alias, _attrs_default(f.default)) for f in cls.__attrs_attrs__ if f.init]
+        return self._adapt_record(cls, declared, is_taken=False)
+
+    def _adapt_record(self, cls: Any, declared: "Sequence[_Field]", *, is_taken: bool) -> Any:
+        """Adapt a class of declared fields by a form of them; one that pydantic takes as it is, only where it has to."""
         try:
             hints = get_type_hints(cls, include_extras=True)
         except NameError:
@@ -150,10 +234,9 @@ class Adapter:
         form.__module__ = cls.__module__
         # What `dataclass` writes by itself is the signature, which says nothing new.
         form.__doc__ = None if str(cls.__doc__).startswith(f"{cls.__name__}(") else cls.__doc__
-        declared = dataclasses.fields(cls)
 
         def as_names(value: object) -> object:
-            return {f.name: getattr(value, f.name) for f in declared} if isinstance(value, cls) else value
+            return {f.key: getattr(value, f.name) for f in declared} if isinstance(value, cls) else value
 
         def as_instance(values: dict[str, Any]) -> Any:
             return cls(**values)
@@ -164,18 +247,15 @@ class Adapter:
 
         adapted = Annotated[form, BeforeValidator(as_names), AfterValidator(as_instance), WrapSerializer(as_object)]
         self.forms[cls] = adapted
-        fields = {f.name: self.adapt(hints[f.name]) for f in declared}
-        if all(fields[name] is hints[name] for name in fields):
+        hints = {f.key: _strip_final(hints.get(f.name, Any)) for f in declared}
+        fields = {key: self.adapt(hint, {Self: adapted}) for key, hint in hints.items()}
+        if is_taken and all(fields[key] is hint for key, hint in hints.items()):
             self.forms[cls] = cls
             return cls
-        required: set[str] = set()
+        required = {f.key for f in declared if f.default is None}
         for f in declared:
-            if f.default_factory is not dataclasses.MISSING:
-                fields[f.name] = Annotated[fields[f.name], Field(default_factory=f.default_factory)]
-            elif f.default is not dataclasses.MISSING:
-                fields[f.name] = Annotated[fields[f.name], Field(default=f.default)]
-            else:
-                required.add(f.name)
+            if f.default is not None:
+                fields[f.key] = Annotated[fields[f.key], f.default]
         _fill_form(form, fields, required=required, closed=False)
         return adapted
 
@@ -185,17 +265,68 @@ class Adapter:
         form: Any = new_typed_dict(cls.__name__)
         form.__module__, form.__doc__ = cls.__module__, cls.__doc__
         self.forms[key] = form
+        variables = {**(variables or {}), Self: form}
         fields = {name: self.adapt(hint, variables) for name, hint in hints.items()}
+        extra, is_closed = _find_extra(cls)
         # pydantic warns of ReadOnly, which says nothing of JSON.
-        is_taken = not is_standard and not any(map(_is_read_only, get_type_hints(cls, include_extras=True).values()))
+        is_read_only = any(map(_is_read_only, get_type_hints(cls, include_extras=True).values()))
+        is_taken = not (is_standard or is_read_only or is_closed or extra is not NoExtraItems)
         if is_taken and all(fields[name] is hint for name, hint in hints.items()):
             self.forms[key] = key
             return key
-        _fill_form(form, fields, required=required, closed=False)
-        config = getattr(cls, "__pydantic_config__", None)
+        _fill_form(form, fields, required=required, closed=is_closed)
+        config: dict[str, Any] | None = getattr(cls, "__pydantic_config__", None)
+        if extra is not NoExtraItems:
+            form.__extra_items__, form.__closed__ = self.adapt(extra, variables), None
+            # Not what it would take over from the arguments around it, which forbid others.
+            config = {**(config or {}), "extra": "allow"}
         if config is not None:
             form.__pydantic_config__ = config
         return form
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Field:
+    """A field of a class: the attribute's name, the constructor's name of it, and its default if it has one."""
+
+    name: str
+    key: str
+    default: Any = None
+
+
+def _default_of(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return Field(default_factory=field.default_factory)
+    return None if field.default is dataclasses.MISSING else Field(default=field.default)
+
+
+def _attrs_default(default: Any) -> Any:
+    match type(default).__name__:  # attrs itself is never imported here
+        case "_Nothing":
+            return None
+        case "Factory" if default.takes_self:
+            raise TypeError("a default of an attrs class that is made from the instance can't be told beforehand")
+        case "Factory":
+            return Field(default_factory=default.factory)
+        case _:
+            return Field(default=default)
+
+
+def _is_attrs(cls: Any) -> bool:
+    return (
+        isinstance(cls, type) and hasattr(cls, "__attrs_attrs__") and not hasattr(cls, "__get_pydantic_core_schema__")
+    )
+
+
+def _find_extra(cls: Any) -> tuple[Any, bool]:
+    """Find the type of the keys that a TypedDict doesn't name (PEP 728), and whether it takes none."""
+    extra = _strip_qualifiers(getattr(cls, "__extra_items__", NoExtraItems))
+    is_closed = bool(getattr(cls, "__closed__", None)) or extra is Never
+    return (NoExtraItems if is_closed else extra), is_closed
+
+
+def _is_mapping(origin: Any) -> bool:
+    return isinstance(origin, type) and issubclass(origin, Mapping)
 
 
 def _is_plain_dataclass(cls: Any) -> bool:
@@ -223,49 +354,8 @@ def _fill_form(form: Any, fields: Mapping[str, Any], *, required: set[str], clos
         form.__pydantic_config__ = {"extra": "forbid"}
 
 
-def _is_enum(cls: Any) -> bool:
-    return isinstance(cls, type) and issubclass(cls, enum.Enum)
-
-
-def _readable_enum(cls: type[enum.Enum]) -> Any:
-    """Return the enum, read also by the JSON form of values that aren't JSON themselves, such as tuples and dates."""
-    if all(isinstance(member.value, (str, int, float, NoneType)) for member in cls):
-        return cls
-    try:
-        members = {dump_sorted(to_jsonable_python(member.value)): member for member in cls}
-    except (PydanticSerializationError, TypeError, ValueError):
-        return cls
-
-    def find_member(value: object) -> object:
-        try:
-            return members.get(dump_sorted(value), value)
-        except (TypeError, ValueError):
-            return value
-
-    return Annotated[cls, BeforeValidator(find_member)]
-
-
-def _exact_literal(annotation: Any) -> Any:
-    """Return the literal with 1, 1.0 and True kept apart, which Python and pydantic take as equal; enums by value."""
-    values = get_args(annotation)
-    if all(type(value) in (str, bytes, NoneType) for value in values):
-        return annotation
-    in_json = [to_jsonable_python(value) for value in values]
-    known = {dump_sorted(form): value for form, value in zip(in_json, values, strict=True)}
-    *most, last = map(repr, in_json)
-    expected = f"{', '.join(most)} or {last}" if most else last
-
-    def find_value(value: object) -> object:
-        if isinstance(value, (enum.Enum, bytes)):
-            return value
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        try:
-            return known[dump_sorted(value)]
-        except (KeyError, TypeError, ValueError):
-            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected}) from None
-
-    return Annotated[annotation, BeforeValidator(find_value)]
+def _strip_final(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Final else annotation
 
 
 def _strip_qualifiers(annotation: Any) -> Any:
@@ -290,26 +380,9 @@ def _is_required(annotation: Any, default: bool) -> bool:
 
 
 def _is_annotation(value: Any) -> bool:
-    return isinstance(value, (type, TypeVar)) or get_origin(value) is not None
-
-
-def _read_base64(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    text = value.replace("-", "+").replace("_", "/")
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("not base64") from None
-
-
-def _write_base64(value: bytes) -> str:
-    return base64.b64encode(value).decode()
-
-
-_BASE64 = Annotated[
-    bytes,
-    BeforeValidator(_read_base64),
-    PlainSerializer(_write_base64, return_type=str, when_used="json"),
-    WithJsonSchema(BASE64_SCHEMA),
-]
+    return (
+        isinstance(value, (type, TypeVar, NewType, TypeAliasType))
+        or get_origin(value) is not None
+        or value is LiteralString
+        or value is Self
+    )

@@ -15,7 +15,14 @@ from typing import Annotated, Any, NoReturn, cast, get_args
 from pydantic import Field, PydanticInvalidForJsonSchema, PydanticUserError, Secret, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
-from pydantic_core import PydanticSerializationError, SchemaError, SchemaSerializer, SchemaValidator, core_schema
+from pydantic_core import (
+    PydanticSerializationError,
+    SchemaError,
+    SchemaSerializer,
+    SchemaValidator,
+    core_schema,
+    to_jsonable_python,
+)
 
 from flowkit.codec import JSON, dump_sorted, dumps
 from flowkit.errors import DefinitionError
@@ -133,6 +140,15 @@ class SchemaGenerator(GenerateJsonSchema):
                 branch.setdefault("pattern", _DECIMAL)
         return generated
 
+    def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
+        """Say also of a tuple with a repeated part in its middle how long it is and what may stand there."""
+        generated = super().tuple_schema(schema)
+        repeated = schema.get("variadic_item_index")
+        if repeated is not None and repeated + 1 < len(schema["items_schema"]):
+            rest = [self.generate_inner(item) for item in schema["items_schema"][repeated:]]
+            generated |= {"items": self.get_union_of_schemas(rest), "minItems": len(schema["items_schema"]) - 1}
+        return generated
+
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
         generated = super().dict_schema(schema)
         names = self._key_names(schema.get("keys_schema", {"type": "str"}))
@@ -149,7 +165,11 @@ class SchemaGenerator(GenerateJsonSchema):
                 return {"enum": ["true", "false"]}
             case "enum" if not all(isinstance(member.value, str) for member in schema["members"]):
                 return {"enum": [str(member.value) for member in schema["members"]]}
-            case "tuple" | "list" | "set" | "frozenset" | "dict" | "model" | "dataclass" | "typed-dict":
+            case "literal" if not all(isinstance(value, str) for value in schema["expected"]):
+                return {"enum": list(to_jsonable_python(dict.fromkeys(schema["expected"])))}
+            case "function-before" | "function-after" | "function-wrap":
+                return self._key_names(schema["schema"])
+            case "none" | "tuple" | "list" | "set" | "frozenset" | "dict" | "model" | "dataclass" | "typed-dict":
                 raise PydanticInvalidForJsonSchema(f"a key that is a {schema['type']}")
             case _:
                 return None

@@ -4,17 +4,20 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from datetime import date, time
 from enum import Enum
+from inspect import isawaitable, iscoroutine
 from os import PathLike, fspath
 from typing import Any, cast, get_args
 
 import orjson
-from pydantic import BaseModel, PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter
-from pydantic_core import PydanticSerializationError, SchemaError, to_jsonable_python
+from pydantic import BaseModel, PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, PydanticSerializationError, SchemaError, to_jsonable_python
 
 from flowkit.codec import JSON, dumps, refuse_not_finite
 from flowkit.errors import ToolResultError
+from flowkit.masking import SecretPlaces
 from flowkit.tools.schema.annotations import Adapter
 from flowkit.tools.schema.arguments_schema import Schema, generate
+from flowkit.tools.schema.problems import describe, group
 from flowkit.tools.schema.signatures import MISSING
 
 _PLAIN = frozenset({int, bool, str, float, type(None), bytes})
@@ -45,13 +48,17 @@ class ResultType:
         return self._schema
 
     def dump(self, tool: str, result: Any) -> JSON:
-        """Convert the result to JSON; raises `ToolResultError` naming a type that can't be converted."""
+        """Convert the result to JSON.
+
+        Raises `ToolResultError` naming a type that can't be converted, or the place that isn't what the annotation says:
+        else whoever reads the result later, perhaps from the cache, would be the first to find out.
+        """
         # A whole number or plain text is its own JSON, and most often what a tool gives.
         if type(result) is self._itself and (self._itself is not str or result.isascii()):
             return result
         try:
             result = keep(result)
-            value = self._dump(result)
+            value = self._dump(tool, result)
             text = dumps(value)
             if (
                 type(result) not in _PLAIN
@@ -59,29 +66,52 @@ class ResultType:
                 and (lost := _find_lost_key(result)) is not None
             ):
                 raise ValueError(f"its keys {lost[0]!r} and {lost[1]!r} are one in JSON")
-            # pydantic writes NaN as null, so only a result that holds a null needs the look.
+            # pydantic writes NaN as null, and None in any place: so only a result that holds a null needs the look.
             if b"null" in text and self.adapter is not None:
                 refuse_not_finite(self.adapter.dump_python(result, warnings=False))
+                self._refuse_null(tool, self.adapter, value, text)
         except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+            if isawaitable(result):
+                raise ToolResultError(_say_not_awaited(tool, result)) from None
             raise ToolResultError(
                 f"tool {tool!r}: its result, of type {type(result).__name__}, can't be JSON: {error}"
             ) from error
         return value
 
     def load(self, value: JSON) -> Any:
-        """Load the result that `dump` wrote, as its annotated type; the JSON itself when there is no annotation."""
+        """Load the result that `dump` wrote, as its annotated type; the JSON itself when there is no annotation.
+
+        Raises pydantic's `ValidationError` for another one, such as a result that an earlier version of the tool stored.
+        """
         if self.adapter is None:
             return value
         return self.adapter.validate_json(dumps(value))
 
-    def _dump(self, result: object) -> JSON:
+    def _dump(self, tool: str, result: object) -> JSON:
         if self.adapter is not None:
             try:
                 return self.adapter.dump_python(result, mode="json", by_alias=True, warnings="error")
             except (PydanticSerializationError, UnicodeDecodeError):
-                # Not what the annotation says: taken for what it is.
+                # Not an instance of the annotation: taken for what it is, if that says the same.
                 pass
-        return to_jsonable_python(result, bytes_mode="base64", inf_nan_mode="constants", fallback=_to_plain)
+        value: JSON = to_jsonable_python(result, bytes_mode="base64", inf_nan_mode="constants", fallback=_to_plain)
+        if self.adapter is not None:
+            try:
+                self.adapter.validate_json(dumps(value))
+            except ValidationError as misfit:
+                raise _refuse(tool, misfit, value) from misfit
+        return value
+
+    def _refuse_null(self, tool: str, adapter: TypeAdapter[Any], value: JSON, text: bytes) -> None:
+        """Raise `ToolResultError` for a None where the annotation has none.
+
+        Nothing else is looked at: a result may be written in another form than it is read, by a serializer of its own.
+        """
+        try:
+            adapter.validate_json(text)
+        except ValidationError as misfit:
+            if any(error["input"] is None and error["type"] != "extra_forbidden" for error in misfit.errors()):
+                raise _refuse(tool, misfit, value) from misfit
 
     def _read(self) -> None:
         if self._is_read:
@@ -97,9 +127,31 @@ class ResultType:
             adapter: TypeAdapter[Any] = TypeAdapter(Adapter().adapt(self.annotation))
             self._schema = generate(adapter, "serialization")
             self._adapter = adapter
-        except (PydanticUserError, SchemaError, PydanticInvalidForJsonSchema, NameError, ImportError, RecursionError):
+        except (
+            PydanticUserError,
+            SchemaError,
+            PydanticInvalidForJsonSchema,
+            TypeError,
+            NameError,
+            ImportError,
+            RecursionError,
+        ):
             # An honest function may return what only its caller in Python understands; a call of it fails at the dump.
             return
+
+
+def _refuse(tool: str, misfit: ValidationError, value: JSON) -> ToolResultError:
+    return ToolResultError(
+        f"tool {tool!r}: its result isn't of its return type: {describe_misfit(misfit, value)}; mend the function or its "
+        "annotation"
+    )
+
+
+def describe_misfit(misfit: ValidationError, value: JSON) -> str:
+    """Describe the first place of a result that isn't of its type, such as `'result.items[0]' is 'a', expected …`."""
+    errors = [{**error, "loc": ("result", *error["loc"])} for error in misfit.errors(include_url=False)]
+    given = {"result": value}
+    return describe(group(cast(list[ErrorDetails], errors), given), given, (), SecretPlaces())[0]
 
 
 def keep(result: Any) -> Any:
@@ -107,6 +159,12 @@ def keep(result: Any) -> Any:
     if not isinstance(result, Iterator) or hasattr(cast(object, result), "read"):
         return cast(Any, result)  # a file is an iterator too, and no result
     return list(cast(Iterator[Any], result))
+
+
+def _say_not_awaited(tool: str, result: object) -> str:
+    if iscoroutine(result):
+        result.close()  # else Python warns of it, in some other place
+    return f"tool {tool!r}: it returned something to await: write it as `async def`, or annotate it `-> Awaitable[...]`"
 
 
 def _to_plain(value: Any) -> object:

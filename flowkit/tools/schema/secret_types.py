@@ -56,8 +56,10 @@ def _is_plain(annotation: Any) -> bool:
 
 
 def _list_parts(kind: Any) -> Iterator[Any]:
-    if isinstance(alias := getattr(kind, "__value__", None), object) and alias is not None:
-        yield alias  # `type Pair = ...`
+    for inner in ("__value__", "__supertype__", "__bound__", "__default__"):  # `type Pair = ...`, NewType, TypeVar
+        if (named := getattr(kind, inner, None)) is not None:
+            yield named
+    yield from getattr(kind, "__constraints__", ())
     if not inspect.isclass(kind):
         if getattr(kind, "json_schema", None) is not None or hasattr(kind, "json_schema_extra"):
             yield SecretStr  # metadata that writes the schema itself may write anything
@@ -73,5 +75,8 @@ def _list_parts(kind: Any) -> Iterator[Any]:
     elif is_dataclass(kind):
         hints = get_type_hints(kind, include_extras=True)
         yield from (hints[field.name] for field in fields(kind))
+    elif hasattr(kind, "__attrs_attrs__"):
+        hints = get_type_hints(kind, include_extras=True)
+        yield from (hints.get(field.name) for field in cast(Any, kind).__attrs_attrs__)
     elif is_typeddict(kind) or (issubclass(cast(type, kind), tuple) and hasattr(kind, "_fields")):
         yield from get_type_hints(kind, include_extras=True).values()

@@ -10,18 +10,18 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import FrameType, SimpleNamespace, UnionType
-from typing import Annotated, Any, Literal, Union, Unpack, cast, get_args, get_origin
+from types import CodeType, FrameType, SimpleNamespace, UnionType
+from typing import Annotated, Any, ClassVar, Final, Literal, NotRequired, Required, Union, cast, get_args, get_origin
 
-import typing_extensions
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from typing_extensions import get_type_hints, is_typeddict
+from typing_extensions import ReadOnly, get_type_hints, is_typeddict
 
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import DefinitionError
 from flowkit.tools.schema.annotations import read_typed_dict
+from flowkit.tools.schema.type_forms import UNPACKS, is_unpacked, splice
 
 Kind = Literal["positional", "plain", "star", "keyword", "extra"]
 
@@ -59,7 +59,7 @@ class Parameter:
 
     @property
     def is_required(self) -> bool:
-        return self.default is MISSING and self.kind not in ("star", "extra")
+        return self.default is MISSING and self.kind != "extra"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str)
     parameters: list[Parameter] = []
     declared = list(signature.parameters.values())
     for declaration in declared[1:] if skip_first else declared:
-        annotation = hints.get(declaration.name, Any)
+        annotation = _strip_qualifier(name, declaration.name, hints.get(declaration.name, Any))
         kind = _KINDS[declaration.kind]
         if _is_context(annotation) or declaration.default is CONTEXT:
             _check_context(name, declaration, annotation, kind, context)
@@ -123,11 +123,24 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str)
                 f"parameter {declaration.name!r} holds a Context inside another type; annotate it Context[Data] itself",
                 declaration.name,
             )
-        if kind == "extra" and get_origin(annotation) in _UNPACKS:
+        if kind == "extra" and get_origin(annotation) in UNPACKS:
             parameters.extend(_unpack_typed_dict(get_args(annotation)[0]))
             continue
-        parameters.append(_read_parameter(declaration.name, annotation, declaration.default, kind))
+        parameters.append(_read_parameter(name, declaration.name, annotation, declaration.default, kind))
     return Signature(tuple(parameters), context, hints.get("return", MISSING), _takes_positions(function))
+
+
+def _strip_qualifier(tool: str, parameter: str, annotation: Any) -> Any:
+    """Strip what a type checker alone reads of a parameter's annotation; refuse what belongs elsewhere."""
+    origin = get_origin(annotation) or annotation
+    if origin in (Final, ReadOnly):
+        return (*get_args(annotation), Any)[0]
+    if origin in (ClassVar, Required, NotRequired):
+        where = "a class" if origin is ClassVar else "a TypedDict"
+        instead = "give the parameter a default if it may be left out" if origin is NotRequired else "leave it out here"
+        problem = f"parameter {parameter!r}: {origin.__name__} belongs to the fields of {where}; {instead}"
+        raise DefinitionError.about(tool, problem, parameter)
+    return annotation
 
 
 def _takes_positions(function: Any) -> bool:
@@ -160,9 +173,6 @@ def unwrap_once(function: Any) -> Any:
     return type(function).__call__
 
 
-_UNPACKS = (Unpack, typing_extensions.Unpack)
-"""Two different ones before Python 3.12."""
-
 _KINDS: dict[Any, Kind] = {
     inspect.Parameter.POSITIONAL_ONLY: "positional",
     inspect.Parameter.POSITIONAL_OR_KEYWORD: "plain",
@@ -172,7 +182,14 @@ _KINDS: dict[Any, Kind] = {
 }
 
 
-def _read_parameter(name: str, annotation: Any, default: Any, kind: Kind) -> Parameter:
+def _read_parameter(tool: str, name: str, annotation: Any, default: Any, kind: Kind) -> Parameter:
+    if kind == "star" and is_unpacked(annotation):
+        try:
+            items, repeated = splice((annotation,))
+        except TypeError as error:
+            raise DefinitionError.about(tool, f"parameter {name!r}: {error}", name) from None
+        # `*args: *tuple[int, str]` can't do without its two.
+        return Parameter(name, tuple[annotation], [] if repeated is not None and len(items) == 1 else MISSING, kind)
     if kind == "star":
         return Parameter(name, list[annotation], [], kind)
     if isinstance(default, FieldInfo):
@@ -280,20 +297,22 @@ def _resolve_class_hints(cls: type[Any], tool: str) -> dict[str, Any]:
 
 def _local_names(function: Any) -> dict[str, Any]:
     """Collect names of the functions around this one: from their running frames, then from its closure."""
-    around = [part for part in function.__qualname__.split(".")[:-1] if part != "<locals>"]
     names: dict[str, Any] = {}
+    code: CodeType | None = getattr(function, "__code__", None)
+    if code is None:
+        return names
     frame = _user_frame()
-    for part in reversed(around):
-        if frame is None or frame.f_code.co_name != part:
-            break
-        names = {**frame.f_locals, **names}
+    while frame is not None:
+        # A helper of the user's own may stand between, and the function in a class that is complete.
+        around = frame.f_code
+        if around.co_filename == code.co_filename and code.co_qualname.startswith(f"{around.co_qualname}."):
+            names = {**frame.f_locals, **names}
         frame = frame.f_back
-    if hasattr(function, "__code__"):
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            try:
-                names[name] = cell.cell_contents
-            except ValueError:  # not filled yet: defined after this function
-                continue
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:  # not filled yet: defined after this function
+            continue
     return names
 
 
