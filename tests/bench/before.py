@@ -105,6 +105,11 @@ def _git(*arguments: str) -> None:
     subprocess.run(["git", "-C", str(HERE), *arguments], check=True, capture_output=True)
 
 
+def _leave(number: int, frame: object) -> None:
+    """End the program in order, so that the work tree is removed."""
+    sys.exit(128 + number)
+
+
 def main() -> int:
     """Compare the benchmarks that are named, or all four."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.before")
@@ -114,7 +119,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     report = Report("before", json=asked.json)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the work tree is removed
+    signal.signal(signal.SIGTERM, _leave)
     with checked_out(asked.rev) as before:
         _check_import(before)
         for bench in asked.bench or BENCHES:
