@@ -290,7 +290,7 @@ class Executor:
         except ToolArgumentsError:
             return False
         entry = self._intake.open_again(call)
-        if entry.phase != phases.NEW:
+        if entry.phase != phases.NEW or entry.is_withdrawn:
             return False
         self._intake.place(entry, call, NO_EDGES, True, False)
         self._workers.drain()
@@ -305,6 +305,10 @@ class Executor:
         entry = self._intake.open_again(call)
         if entry.sealed_s is not None or entry.state == "void":
             raise GraphError(f"{call.id!r} is sealed already")
+        if entry.is_withdrawn:
+            self._settler.end_withdrawn(entry, call)
+            self._workers.drain()
+            return
         has_begun = entry.phase != phases.NEW
         stands = has_begun and _equal(_get_given(entry), call.arguments)
         if has_begun and not stands:

@@ -111,6 +111,8 @@ class Extra:
     """The reason that it was stopped while it ran, or waited in a task."""
     ticket: Ticket | None = None
     timeout_s: float | None = None
+    is_withdrawn: bool = False
+    """Whether it was cancelled before it was sealed."""
     was_asked: bool = False
     """Whether it was dropped while a person had to decide on it."""
     waits: int = 0
@@ -262,6 +264,11 @@ class Entry:
     def is_usable(self) -> bool:
         """Whether a call that refers to it may run: it has a value, or its failure counts as null."""
         return self.state == "finished" or (self.extra is not None and self.extra.optional)
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether it was cancelled before it was sealed: it doesn't run when it is."""
+        return self.extra is not None and self.extra.is_withdrawn
 
     @property
     def is_told(self) -> bool:
