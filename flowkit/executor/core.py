@@ -305,7 +305,7 @@ class Executor:
         entry = self._intake.open_again(call)
         if entry.sealed_s is not None or entry.state == "void":
             raise GraphError(f"{call.id!r} is sealed already")
-        if entry.is_withdrawn:
+        if entry.extra is not None and entry.is_withdrawn:
             self._settler.end_withdrawn(entry, call)
             self._workers.drain()
             return
