@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from threading import Event as Flag
+from threading import Lock
 from typing import Any, Generic, overload
 
 from typing_extensions import ParamSpec, TypeVar
@@ -26,6 +27,8 @@ CALLED_INSTEAD: ContextVar[Callable[[Any, tuple[Any, ...], dict[str, Any]], Call
     "called instead", default=None
 )
 """Gives what a function's `ctx.call` calls in place of a tool: in a rehearsal, no write runs from inside a read."""
+
+_MAKING_FLAG = Lock()
 
 
 @dataclass(slots=True)
@@ -49,11 +52,20 @@ class Context(Generic[D]):
     attempt: int = 1
     attempts_before: int = 0
     idempotency_key: str = ""
-    cancelled: Flag = field(default_factory=Flag)
     log: EventLog | None = None
     _progress: Callable[[float, float | None, str], None] | None = None
     _call: Callable[[Any, tuple[Any, ...], dict[str, Any]], Awaitable[Any]] | None = None
     _open: Callable[[Any, Any], Awaitable[Any]] | None = None
+    _cancelled: Flag | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def cancelled(self) -> Flag:
+        """The flag that is set when the call should stop."""
+        # Made when somebody looks: it takes a kilobyte, and hardly any tool does.
+        with _MAKING_FLAG:  # the event loop may set it in the moment when a tool's thread looks for the first time
+            if self._cancelled is None:
+                self._cancelled = Flag()
+            return self._cancelled
 
     @property
     def identity(self) -> RunIdentity:

@@ -21,6 +21,9 @@ NOTE_LENGTH = 80
 SHORTEST_ECHO = 4
 """Shorter secrets are too common as parts of words to be looked for in texts; a text that is one is masked."""
 
+LONG_ECHO = 6
+"""Secrets of this length and more are looked for in arguments where none belongs."""
+
 Step = str | int
 
 
@@ -99,10 +102,19 @@ class SecretPlaces(Set[str]):
         return sorted(filter(self.touch, self.root.fields)) if self else []
 
     def mask(self, arguments: Mapping[str, object]) -> dict[str, JSON]:
-        """Convert the arguments to JSON, with a mask for each secret, also where a field beside it repeats it."""
+        """Convert the arguments to JSON, with a mask for each secret, also where another argument repeats it."""
         shown = cast("dict[str, JSON]", _mask(arguments, [self.root]))
-        found = {secret for secret in self.find(arguments) if len(secret) >= SHORTEST_ECHO}
-        return {name: _mask_equal(part, found) if found and self.touch(name) else part for name, part in shown.items()}
+        return self.mask_repeats(shown, self.find(arguments))
+
+    def mask_repeats(self, shown: Mapping[str, JSON], found: Collection[str]) -> dict[str, JSON]:
+        """Mask the secrets that were found where masked arguments repeat them."""
+        whole = {secret for secret in found if len(secret) >= SHORTEST_ECHO}
+        if not whole:
+            return dict(shown)
+        return {
+            name: mask_repeats(_mask_equal(part, whole) if self.touch(name) else part, whole)
+            for name, part in shown.items()
+        }
 
     def mask_at(self, value: object, path: Sequence[Step]) -> JSON:
         """Mask the value at this path; a step that no schema knows, such as a branch's name, is skipped."""
@@ -164,6 +176,23 @@ def mask_echoes(value: JSON, secrets: Collection[str]) -> JSON:
     return value
 
 
+def mask_repeats(value: JSON, secrets: Collection[str]) -> JSON:
+    """Mask the long ones of these secrets wherever a value repeats them, also inside of texts, names and numbers."""
+    long = [secret for secret in secrets if len(secret) >= LONG_ECHO]
+    return _mask_inside(value, long) if long else value
+
+
+def _mask_inside(value: JSON, secrets: Collection[str]) -> JSON:
+    if isinstance(value, str):
+        return mask_text(value, secrets)
+    if isinstance(value, list):
+        return [_mask_inside(item, secrets) for item in value]
+    if isinstance(value, dict):
+        return {mask_text(key, secrets): _mask_inside(item, secrets) for key, item in value.items()}
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return MASK if is_number and str(value) in secrets else value
+
+
 def mask_text(text: str, secrets: Collection[str]) -> str:
     """Mask the secrets that occur in a text; the longest first, since one may be a part of another."""
     for secret in sorted(secrets, key=len, reverse=True):
@@ -181,17 +210,24 @@ def show_traceback(error: BaseException, secrets: Collection[str]) -> str:
 def unmask(given: object, before: object, shown: JSON) -> object:
     """Turn the masks that were `shown` for `before` back into their values, in what a person entered.
 
-    Items of a list are matched by their visible parts, and by their position if the number of items is the same. Raises
-    `ValueError` for a mask without a value, or with several possible ones.
+    A text that holds a mask has to come back unchanged. Items of a list are matched by their visible parts, and by their
+    position if the number of items is the same. Raises `ValueError` for a mask without a value, or with several
+    possible ones.
     """
-    if given == MASK:
-        if shown == MASK:
-            return before
-        raise ValueError("stands for no secret here: leave it out, or write the value")
+    if given == shown:
+        return before
+    if isinstance(given, str):
+        if given == MASK:
+            raise ValueError("stands for no secret here: leave it out, or write the value")
+        if isinstance(shown, str) and MASK in shown:
+            raise ValueError("stands inside of a text that was changed: write the whole text")
+        return given
     if isinstance(given, Mapping):
         given_fields = cast("Mapping[str, object]", given)
         olds: Mapping[str, object] = cast("Mapping[str, object]", before) if isinstance(before, Mapping) else {}
         shows = shown if isinstance(shown, dict) else {}
+        if any(MASK in name and name in shows and name not in olds for name in given_fields):
+            raise ValueError("stands in a name: leave the whole object as it was, or write the value")
         return {
             name: unmask(value, olds.get(name), shows.get(name)) if _has_mask(value) else value
             for name, value in given_fields.items()
@@ -222,10 +258,11 @@ def _unmask_items(given: list[object], before: object, shown: JSON) -> list[obje
 
 def _has_mask(value: object) -> bool:
     if isinstance(value, Mapping):
-        return any(map(_has_mask, cast("Mapping[str, object]", value).values()))
+        fields = cast("Mapping[str, object]", value)
+        return any(map(_has_mask, fields)) or any(map(_has_mask, fields.values()))
     if isinstance(value, (list, tuple)):
         return any(map(_has_mask, cast("Sequence[object]", value)))
-    return value == MASK
+    return isinstance(value, str) and MASK in value
 
 
 def _mask(value: object, places: list[SchemaPlace]) -> JSON:

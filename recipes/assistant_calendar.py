@@ -4,11 +4,14 @@ Repeats, exceptions and moved events are expanded by `recurring-ical-events`; da
 the person's own zone.
 """
 
+import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
+from zoneinfo import available_timezones
 
 from flowkit import ToolError
 
@@ -86,10 +89,30 @@ def _expand(path: Path, start: datetime, end: datetime) -> Iterator[Any]:
         raise ToolError(INSTALL) from error
     for calendar in calendars:
         try:
+            for component in calendar.walk("VEVENT"):
+                _mend_rule(component)
+            if str(calendar.get("X-WR-TIMEZONE", "UTC")) not in available_timezones():
+                del calendar["X-WR-TIMEZONE"]  # nobody's standard, and "GMT+9" would be an error
             occurrences: list[Any] = recurring_ical_events.of(calendar).between(start, end)
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ToolError(f"the calendar {path.name!r} has an event that can't be read: {error}") from error
         yield from (one for one in occurrences if str(one.get("STATUS", "")).upper() != "CANCELLED")
+
+
+def _mend_rule(component: Any) -> None:
+    """Let a repeat that ends on a day include that day, and refuse one that takes minutes to count.
+
+    Many programs write a day where a moment is required (RFC 5545, 3.3.10), which would end at its midnight.
+    """
+    rule = component.get("RRULE")
+    if rule is None or isinstance(rule, list):
+        return
+    if {str(kind).upper() for kind in rule.get("FREQ", [])} & {"SECONDLY", "MINUTELY"}:
+        raise ValueError(f"{component.get('SUMMARY', '')!s} repeats each second or minute")
+    if isinstance(component.decoded("DTSTART"), datetime):
+        ends = [day if isinstance(day, datetime) else datetime.combine(day, time.max) for day in rule.get("UNTIL", [])]
+        if ends:
+            rule["UNTIL"] = ends
 
 
 def _read_calendars(path: Path) -> list[Any]:
@@ -98,15 +121,22 @@ def _read_calendars(path: Path) -> list[Any]:
         return []
     icalendar = _import_icalendar()
     try:
-        return icalendar.Calendar.from_ical(path.read_bytes(), multiple=True)
+        return icalendar.Calendar.from_ical(_unfold(path.read_bytes()), multiple=True)
+    except UnicodeDecodeError as error:
+        raise ToolError(f"the calendar {path.name!r} isn't UTF-8: export it as UTF-8") from error
     except (OSError, ValueError) as error:
         raise ToolError(f"the calendar {path.name!r} can't be read: {error}") from error
+
+
+def _unfold(data: bytes) -> str:
+    """Decode the file, and join folded lines before: a fold may stand within a character (RFC 5545, 3.1)."""
+    return re.sub(rb"\n[ \t]", b"", re.sub(rb"\r\n?", b"\n", data)).decode("utf-8-sig").replace("\n", "\r\n")
 
 
 def _read_event(component: Any, zone: tzinfo) -> Event:
     """Read a component: without an end it lasts a day if it begins on a day, else no time (RFC 5545, 3.6.1)."""
     begins = component.decoded("DTSTART")
-    all_day = not isinstance(begins, datetime)
+    all_day = not isinstance(begins, datetime) or str(component.get("X-MICROSOFT-CDO-ALLDAYEVENT")).upper() == "TRUE"
     start = _place(begins, zone)
     if "DTEND" in component:
         end = _place(component.decoded("DTEND"), zone)
@@ -114,6 +144,8 @@ def _read_event(component: Any, zone: tzinfo) -> Event:
         end = start + component.decoded("DURATION")
     else:
         end = _place(begins + timedelta(days=1), zone) if all_day else start
+    if all_day and end <= start:
+        end = _place(begins + timedelta(days=1), zone)  # some programs write a day's own date as its end
     place = component.get("LOCATION")
     return Event(
         str(component.get("UID", "")),
@@ -137,4 +169,6 @@ def _import_icalendar() -> Any:
         import icalendar
     except ModuleNotFoundError as error:
         raise ToolError(INSTALL) from error
+    # A zone such as "/mozilla.org/20050126_1/Europe/Berlin" is read rightly, with a warning.
+    warnings.filterwarnings("ignore", message=".*is a globally unique TZID")
     return icalendar

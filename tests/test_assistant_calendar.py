@@ -65,6 +65,97 @@ def test_an_event_lasts_as_long_as_its_file_says(
     assert (found.start, found.end, found.all_day) == (start, end, all_day)
 
 
+ODD_ZONE = """BEGIN:VTIMEZONE
+TZID:Customized Time Zone
+BEGIN:STANDARD
+DTSTART:16010101T000000
+TZOFFSETFROM:+0100
+TZOFFSETTO:+0100
+END:STANDARD
+END:VTIMEZONE
+"""
+
+
+@pytest.mark.parametrize(
+    ("event", "start", "all_day"),
+    [
+        # Outlook: Windows' names, with and without their definition
+        ("DTSTART;TZID=Korea Standard Time:20261202T100000", seoul(2, 10), False),
+        ("DTSTART;TZID=Eastern Standard Time:20261201T200000", seoul(2, 10), False),
+        ("DTSTART;TZID=Customized Time Zone:20261202T020000", seoul(2, 10), False),
+        ('DTSTART;TZID="(UTC+09:00) Seoul":20261202T100000', seoul(2, 10), False),
+        ("DTSTART:20261202T000000\nDTEND:20261203T000000\nX-MICROSOFT-CDO-ALLDAYEVENT:TRUE", seoul(2), True),
+        # Evolution and Thunderbird: names of their own
+        ("DTSTART;TZID=/freeassociation.sourceforge.net/Europe/Berlin:20261202T020000", seoul(2, 10), False),
+        ("DTSTART;TZID=/mozilla.org/20050126_1/Europe/Berlin:20261202T020000", seoul(2, 10), False),
+        # Repeats that end on a day, in UTC, without a zone; left out and added days
+        ("DTSTART;TZID=Asia/Seoul:20261125T100000\nRRULE:FREQ=WEEKLY;UNTIL=20261202", seoul(2, 10), False),
+        ("DTSTART;TZID=Asia/Seoul:20261125T100000\nRRULE:FREQ=WEEKLY;UNTIL=20261202T010000Z", seoul(2, 10), False),
+        ("DTSTART;TZID=Asia/Seoul:20261125T100000\nRRULE:FREQ=WEEKLY;UNTIL=20261202T100000", seoul(2, 10), False),
+        ("DTSTART;VALUE=DATE:20261125\nRRULE:FREQ=WEEKLY;UNTIL=20261202T145959Z", seoul(2), True),
+        ("DTSTART;TZID=Asia/Seoul:20261101T100000\nRDATE;TZID=Asia/Seoul:20261202T140000", seoul(2, 14), False),
+        ("DTSTART:20261101T010000Z\nRDATE;VALUE=PERIOD:20261202T050000Z/PT2H", seoul(2, 14), False),
+        # A whole day that ends on itself, and a date that doesn't say that it is one
+        ("DTSTART;VALUE=DATE:20261202\nDTEND;VALUE=DATE:20261202", seoul(2), True),
+        ("DTSTART:20261202\nDTEND:20261203", seoul(2), True),
+    ],
+)
+def test_exports_of_other_calendars_are_read(tmp_path: Path, event: str, start: datetime, all_day: bool) -> None:
+    (found,) = read(write_file(tmp_path, f"SUMMARY:Talk\n{event}", before=ODD_ZONE), "2026-12-02")
+    assert (found.start, found.all_day) == (start, all_day)
+    assert not all_day or found.end == seoul(3)
+
+
+@pytest.mark.parametrize(
+    "exceptions",
+    ["EXDATE:20261202T010000Z", "EXDATE;VALUE=DATE:20261202", "EXDATE;TZID=Asia/Seoul:20261202T100000,20261209T100000"],
+)
+def test_a_day_is_left_out_however_it_is_written(tmp_path: Path, exceptions: str) -> None:
+    weekly = f"SUMMARY:Talk\nDTSTART;TZID=Asia/Seoul:20261125T100000\nRRULE:FREQ=WEEKLY\n{exceptions}"
+    assert read(write_file(tmp_path, weekly), "2026-12-02") == []
+
+
+def test_an_event_that_was_moved_in_another_zone_is_read_once(tmp_path: Path) -> None:
+    weekly = "SUMMARY:Talk\nDTSTART;TZID=Asia/Seoul:20261125T100000\nRRULE:FREQ=WEEKLY;COUNT=2"
+    moved = "SUMMARY:Talk\nRECURRENCE-ID:20261202T010000Z\nDTSTART;TZID=Europe/Berlin:20261203T080000"
+    path = write_file(tmp_path, weekly, moved)
+    path.write_bytes(path.read_bytes().replace(b"UID:1", b"UID:0"))
+    assert [event.start for event in read(path, "2026-12-02", days=7)] == [seoul(3, 16)]
+
+
+@pytest.mark.parametrize("end_of_line", [b"\n", b"\r", b"\r\n"])
+def test_line_ends_folds_and_a_byte_order_mark_change_nothing(tmp_path: Path, end_of_line: bytes) -> None:
+    path = write_file(tmp_path, "SUMMARY:회의\nDTSTART:20261202T010000Z", before="X-WR-TIMEZONE:GMT+9\n")
+    first, second = "회의".encode()[:4], "회의".encode()[4:]
+    folded = path.read_bytes().replace("회의".encode(), first + b"\r\n " + second)
+    path.write_bytes(b"\xef\xbb\xbf" + folded.replace(b"\r\n", end_of_line))
+    assert [event.title for event in read(path, "2026-12-02")] == ["회의"]
+    write(path, "점심", "2026-12-02T12:00")
+    assert b"X-WR-TIMEZONE:GMT+9" in path.read_bytes()
+    assert [event.title for event in read(path, "2026-12-02")] == ["회의", "점심"]
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        ("DURATION:PT1H", "can't be read"),
+        ("DTSTART:2026-12-02", "can't be read"),
+        ("DTSTART:20261202T010000Z\nRRULE:FREQ=SOMETIMES", "can't be read"),
+        ("DTSTART:20200101T010000Z\nRRULE:FREQ=SECONDLY", "repeats each second"),
+    ],
+)
+def test_an_event_that_cannot_be_read_is_told_of(tmp_path: Path, event: str, said: str) -> None:
+    with pytest.raises(ToolError, match=said):
+        read(write_file(tmp_path, f"SUMMARY:Talk\n{event}"), "2026-12-02")
+
+
+def test_a_file_in_another_encoding_is_told_of(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "SUMMARY:회의\nDTSTART:20261202T010000Z")
+    path.write_bytes(path.read_text(encoding="utf-8").encode("cp949"))
+    with pytest.raises(ToolError, match="export it as UTF-8"):
+        read(path, "2026-12-02")
+
+
 def test_a_day_is_a_day_of_the_desks_zone(tmp_path: Path) -> None:
     path = write_file(tmp_path, "SUMMARY:Late\nDTSTART:20261130T160000Z\nDURATION:PT1H")
     assert [event.title for event in read(path, "2026-12-01")] == ["Late"]

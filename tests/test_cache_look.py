@@ -151,3 +151,10 @@ def test_while_another_holds_the_folder_the_first_look_is_a_miss_and_the_loop_go
         await cache.close()
 
     asyncio.run(main())
+
+
+def test_all_that_opening_waits_for_is_within_its_bound() -> None:
+    from flowkit.cache import opening
+
+    waits = (opening.HOLD_TIMEOUT_S, opening.OPEN_TIMEOUT_S, *[opening.CONNECT_TIMEOUT_S] * 3)
+    assert sum(waits) <= opening.OPEN_WITHIN_S == 5

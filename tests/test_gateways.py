@@ -271,3 +271,33 @@ def test_an_error_in_place_of_a_stream_keeps_its_number_and_its_request() -> Non
 def test_a_reason_to_stop_is_read_in_the_words_of_other_interfaces(word: str, reason: str) -> None:
     turn = read_turn(anthropic({"type": "text_delta", "text": "Hi"}, stop=word), api="anthropic")
     assert (turn.reason, turn.finish_reason, turn.error) == (reason, word, None)
+
+
+AWS = {"type": "throttlingException", "message": "Too many tokens"}
+
+
+@pytest.mark.parametrize(
+    "fault", [event(AWS, "exception"), event(AWS), event({"message": "Too many tokens"}, "exception")]
+)
+@pytest.mark.parametrize(
+    ("api", "begun"),
+    [("chat", chat({"content": "Hi"}, finish=None, done=False)), ("responses", responses(("output_text.delta", {"output_index": 0, "delta": "Hi"}), end=None))],
+)  # fmt: skip
+def test_an_error_in_the_words_of_aws_is_told(api: str, begun: bytes, fault: bytes) -> None:
+    turn = read_turn(begun + fault, api=api)
+    assert (turn.text, str(turn.error)) == ("Hi", "Too many tokens")
+    assert turn.error is not None
+    assert turn.error.retryable
+
+
+def test_an_index_that_is_text_in_some_events_makes_no_second_call() -> None:
+    item = {"type": "function_call", "id": "fc_1", "call_id": "a", "name": "f"}
+    turn = read_turn(
+        responses(
+            ("output_item.added", {"output_index": "0", "item": {**item, "status": "in_progress"}}),
+            ("function_call_arguments.delta", {"output_index": "0", "item_id": "fc_1", "delta": ARGUMENTS}),
+            ("output_item.done", {"output_index": 0, "item": {**item, "status": "completed", "arguments": ARGUMENTS}}),
+        ),
+        api="responses",
+    )
+    assert (shown(turn), turn.complete) == (ONE, True)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -352,8 +353,10 @@ def test_a_run_is_driven_once_at_a_time(tmp_path: Path) -> None:
         with opened_journal(tmp_path / "j") as one, opened_journal(tmp_path / "j") as other:
             run = await one.open_run("r", name="n")
             for journal in (one, other):
-                with pytest.raises(RunBusy, match="driven by another process"):
+                with pytest.raises(RunBusy, match="driven by another process") as busy:
                     await journal.open_run("r", name="n")
+                who = f"driven by another process: process {os.getpid()} on machine {socket.gethostname()!r}"
+                assert who in str(busy.value)
             assert other.runs()[0].is_held
             await run.close()
             assert not other.runs()[0].is_held

@@ -598,3 +598,46 @@ def test_twenty_five_thousand_runs_are_removed_in_few_transactions_and_the_file_
         # A transaction for each page was what took minutes.
         assert journal.commits.durable + journal.commits.normal - before < 400
         assert (tmp_path / "j").stat().st_size < 1e6
+
+
+# A damaged file
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("run", "inputs"),
+        ("run", "code"),
+        ("node", "value"),
+        ("node", "arguments"),
+        ("turn", "message"),
+        ("kept", "arguments"),
+    ],
+)
+@pytest.mark.parametrize("damage", [b"{", b"\xff\xfe"], ids=["no JSON", "no text"])
+def test_a_damaged_column_is_an_error_that_names_file_run_and_way_out(
+    tmp_path: Path, table: str, column: str, damage: bytes
+) -> None:
+    async def main() -> None:
+        with opened_journal(tmp_path / "j") as journal:
+            run = await journal.open_run("r", name="n", inputs={"a": 1}, kept={"call": "{}"})
+            await run.record_turn(1, {"role": "assistant"})
+            await run.record("read", state="finished", value="x", effect="read", arguments={"a": 1})
+            await run.close()
+        with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as connection:
+            connection.execute(f"UPDATE {table} SET {column} = CAST(? AS TEXT)", (damage,))
+        if column == "code" and damage == b"{":
+            return  # it is text, and as good as any
+        with opened_journal(tmp_path / "j") as journal:
+            with pytest.raises(StoreError, match="is damaged: run 'r' can't be read") as told:
+                await journal.open_run("r", name="n", allow_changed=True, must_exist=True)
+            assert str(tmp_path / "j") in str(told.value)
+            assert "restore the file from a copy, or remove the run" in str(told.value)
+            if table != "kept":
+                with pytest.raises(StoreError, match="is damaged: run 'r' can't be read"):
+                    journal.show("r")
+            assert journal.delete("r")
+            await (await journal.open_run("r", name="n")).close()
+
+    asyncio.run(main())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit.models.offline.declining import leave_declined_out
+from flowkit.models.offline.declining import leave_declined_out, only_asks_about
 from flowkit.models.offline.korean import (
     count_called_for,
     find_nouns,
@@ -121,6 +121,7 @@ def test_every_text_of_number_words_can_be_read(text: str) -> None:
         ("AP-0912 예약은 취소하지 마세요", "", 1),
         ("결제는 하지 말아 줘", "", 1),
         ("연장은 안 할게요", "", 1),
+        ("재고 확인하지 마세요", "", 1),
         ("010-1111-2222 예약 취소하지 말고 그대로 두세요", "", 2),
         ("L-20418 연장하지 말고 목록 보여 줘", "목록 보여 줘", 1),
         ("약 먹는 거 잊지 마", "약 먹는 거 잊지 마", 0),
@@ -135,6 +136,21 @@ def test_every_text_of_number_words_can_be_read(text: str) -> None:
 def test_what_is_declined_is_left_out(request_text: str, rest: str, declined: int) -> None:
     kept, found = leave_declined_out(request_text)
     assert (kept, len(found)) == (rest, declined)
+
+
+@pytest.mark.parametrize(
+    ("part", "tool", "asks"),
+    [
+        ("환불하면 얼마 돌려받나요?", "refund_order", True),
+        ("AP-1234 취소하려면 어떻게 하나요?", "cancel_appointment", True),
+        ("깨졌으면 환불해 주세요", "refund_order", False),
+        ("비가 오면 취소해 줘", "cancel_booking", False),
+        ("What happens if I cancel AP-1234?", "cancel_appointment", True),
+        ("Tell me if I have overdue books", "list_overdue", False),
+    ],
+)
+def test_a_question_what_would_follow_is_no_order(part: str, tool: str, asks: bool) -> None:
+    assert only_asks_about(part, tool) is asks
 
 
 @given(st.dates(datetime(2000, 1, 1).date(), datetime(2090, 1, 1).date()), st.sampled_from("월화수목금토일"))

@@ -30,6 +30,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "clock",
         "references",
         "masking",
+        "known_secrets",
         "suggestions",
         "schema_paths",
         "option_checks",

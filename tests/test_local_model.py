@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -144,6 +145,27 @@ def test_a_long_text_in_a_list_has_lines_of_its_own() -> None:
     ]
 
 
+def test_the_words_around_korean_results_are_korean() -> None:
+    results = [ToolMessage("a", "재고", '{"있음": true, "목록": []}'), ToolMessage("b", "주문", "[]")]
+    results.append(ToolMessage("c", "환불", "한도를 넘었습니다", is_error=True))
+    assert show_results(results, korean=True).splitlines() == [
+        "재고:",
+        "  있음: 예",
+        "",
+        "주문:",
+        "  결과가 없습니다",
+        "",
+        "환불:",
+        "  실패: 한도를 넘었습니다",
+    ]
+
+
+def test_decomposed_hangul_is_read_as_composed() -> None:
+    decomposed = unicodedata.normalize("NFD", "내일 일정 알려 줘")
+    assert local.last_request([UserMessage(decomposed)]) == "내일 일정 알려 줘"
+    assert local.last_said([UserMessage(decomposed), ToolMessage("a", "b", "c")]) == "내일 일정 알려 줘"
+
+
 def test_what_will_be_fetched_is_told_file_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def give_folder(name: str) -> Path:
         return tmp_path / name
@@ -203,7 +225,7 @@ def test_a_tool_with_a_korean_name_is_shown_by_it_and_its_words_are_no_argument(
     choice = choosing.choose_tool("김민수 고객 정보 알려 줘", "김민수 고객 정보 알려 줘", [spec], [0.5])
     assert choice.grounded.schema["properties"] == {"이름": {"enum": ["김민수"]}}
     nameless = choosing.choose_tool("알려 줘", "알려 줘", [spec], [0.5])
-    assert local.ask_for([nameless], "알려 줘") == "다음을 알려 주시겠어요? 이름 (for 고객 조회)?"
+    assert local.ask_for([nameless], "알려 줘") == "다음을 알려 주시겠어요? 이름 (고객 조회)?"
 
 
 # The real one

@@ -1,7 +1,9 @@
 """Runs that are driven elsewhere: submitted, driven once however often a queue calls, cancelled and decided from anywhere."""
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,26 @@ def test_run_is_cancelled_from_another_process(is_recipe: bool, tmp_path: Path) 
         assert types[0] == "run.started"
         assert types[-1] == "run.finished"
         assert await drive("r1", target, journal=journal) == "cancelled"
+
+    with_journal(tmp_path, act)
+
+
+def test_run_is_cancelled_from_another_process_while_the_app_blocks_all_threads_of_the_loop(tmp_path: Path) -> None:
+    async def act(journal: Journal) -> None:
+        till, is_over = Till(), threading.Event()
+        agent = till.make_agent([call("wait_at_door")], "In.")
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        async with opened(tmp_path / "j.sqlite3") as another:
+            blocked = asyncio.create_task(asyncio.to_thread(is_over.wait))
+            try:
+                await submit(agent, "Come in", journal=journal, run_id="r1")
+                driving = asyncio.create_task(drive("r1", agent, journal=journal))
+                await till.entered.wait()
+                assert another.request_cancel("r1")
+                assert await asyncio.wait_for(driving, 60) == "cancelled"
+            finally:
+                is_over.set()
+                await blocked
 
     with_journal(tmp_path, act)
 

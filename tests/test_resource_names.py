@@ -71,7 +71,7 @@ def test_for_every_two_names_a_write_ends_a_read_exactly_where_the_executor_orde
 
 @pytest.fixture
 def marks(tmp_path: Path) -> Marks:
-    return Marks(tmp_path / "cache.db", SystemClock(), busy_timeout_s=1)
+    return Marks(tmp_path / "cache.db", SystemClock(), busy_timeout_s=1, opens_within_s=1)
 
 
 @pytest.mark.parametrize("template", ["shop:{shop}:order:{order}", "{shop}/{order}", "{order}", "order{order}"])

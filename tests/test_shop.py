@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import shop
-from flowkit import ConfigurationError, Context, ToolError
+from flowkit import ConfigurationError, Context, ScriptedModel, ToolError
+from flowkit.measure.cases import load_cases
+from flowkit.testing import call
 from shop_carrier import CarrierUnavailable, run_carrier
 from shop_data import ZONES, create_database, open_database
 
@@ -223,3 +225,21 @@ def _orders_of(ctx: Context[shop.Shop]) -> list[shop.Order]:
     with open_database(ctx.data.database) as db:
         rows = db.execute("SELECT id FROM orders WHERE customer_id = ?", (ctx.data.customer_id,)).fetchall()
     return [shop.get_order_status(row["id"], ctx=ctx) for row in rows]
+
+
+def test_reads_that_the_cases_expect_succeed_for_their_customer(opened: shop.Shop) -> None:
+    """A case about another customer's order would be right for every model that calls, whatever it then answers."""
+    file = load_cases(Path(__file__).parents[1] / "recipes" / "cases" / "shop.yaml")
+    reads = [
+        call(name, order_id=expected.arguments["order_id"])
+        for case in file.cases
+        for expected in case.calls or ()
+        for name in expected.tools
+        if isinstance(expected.arguments.get("order_id"), str)
+        and getattr(shop.agent.tools.get(name), "effect", "") == "read"
+    ]
+    assert len(reads) > 3
+    assert {case.user for case in file.cases} == {"c-1"}
+    with shop.agent.override(model=ScriptedModel([reads, "Done."])):
+        result = shop.agent.run_sync("All of them", data=opened, user="c-1", cache=False)
+    assert [str(outcome.error) for outcome in result.calls if outcome.error is not None] == []

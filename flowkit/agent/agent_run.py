@@ -4,7 +4,6 @@ After every outcome the messages are valid for the next request: each call has o
 a person, which decisions or a new message settle later.
 """
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -31,6 +30,7 @@ from flowkit.runs.budgets import BudgetSpent
 from flowkit.runs.limits import METER, Meter
 from flowkit.runs.nested import AROUND
 from flowkit.runs.results import Pending, RunResult
+from flowkit.stores.waiting import wait_in_thread
 
 OutputT = TypeVar("OutputT")
 OutputT_co = TypeVar("OutputT_co", covariant=True)
@@ -111,6 +111,7 @@ class AgentWork(Generic[OutputT]):
             slots=plan.slots,
             guard=guards.check_call if plan.guards.call else None,
         )
+        self._record.known = graph.known_secrets
         self._rounds = Rounds(plan, self.log, context, given, graph, tools, self.meter, self._record, guards)
 
     @property
@@ -206,7 +207,7 @@ class AgentWork(Generic[OutputT]):
 
     async def _read_fork(self, journal: Journal, fork: ForkPoint) -> None:
         """Start with the state of another run; without a message, its last one is repeated."""
-        given, history = self._given, await asyncio.to_thread(read_fork, journal, fork)
+        given, history = self._given, await wait_in_thread(read_fork, journal, fork)
         if given.message is None and history and isinstance(last := history[-1], UserMessage):
             given, history = replace(given, message=last.content), history[:-1]
         self._given = self._trust(replace(given, history=history))

@@ -91,7 +91,7 @@ class OpenCalls:
         self._keeps_ids = keeps_ids
         self._keys: dict[str, str] = {}
         self._decisions = decisions
-        self._used: set[str] = set()
+        self._used: list[str] = []
         """The keys of the decisions that were applied."""
         self._is_first = True
         """No decision was applied before these calls, so every given decision is for one of them."""
@@ -99,7 +99,7 @@ class OpenCalls:
         """Decisions with arguments that their tool doesn't take; their calls still wait."""
         self._long = long
         self._open: dict[str, RequestedCall] = {}
-        self._undecided: set[str] = set()
+        self._undecided: tuple[str, ...] = ()
 
     def open(self, calls: Mapping[str, RequestedCall], message: AssistantMessage, turn: int) -> None:
         """Wait for these calls of the message, by node; `turn` counts the messages of the model so far."""
@@ -120,7 +120,7 @@ class OpenCalls:
                 except ToolArgumentsError as refused:
                     self._refused[node] = refused
             await self._graph.wait(*self._open)
-        self._undecided = {node for node in self._open if self._graph.outcome(node) is None}
+        self._undecided = tuple(node for node in self._open if self._graph.outcome(node) is None)
         if self._undecided:
             self.pending = tuple(self.find_waiting().values())
 
@@ -157,6 +157,8 @@ class OpenCalls:
                 settled.append(make_tool_message(requested, outcome, tools.get(requested.name), self._long))
         settled = self._keep(settled, tools) if self.pending else list(mend(settled, missing=NOT_RUN))
         self._open = {}
+        if not self.pending:
+            self._keys = {}
         return settled
 
     def _decided(self) -> dict[str, Decision]:
@@ -167,7 +169,7 @@ class OpenCalls:
             keys = (self._key(call.id), "" if requested is None else requested.id)
             key = next((key for key in keys if key in self._decisions), None)
             if key is not None and call.id not in self._refused:
-                self._used.add(key)
+                self._used.append(key)
                 decided[call.id] = self._decisions[key]
         return decided
 

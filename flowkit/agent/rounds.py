@@ -30,7 +30,7 @@ from flowkit.errors import GuardFailed, GuardRefused, ModelError
 from flowkit.events import EventLog
 from flowkit.executor import Executor
 from flowkit.history import SHORT_CHARS, call_ids, count_turns, mend, shorten_results, unanswered
-from flowkit.messages import AssistantMessage, Message, ToolMessage, UserMessage
+from flowkit.messages import AssistantMessage, FinishReason, Message, ToolMessage, UserMessage
 from flowkit.models.base import ModelRequest, ToolChoice
 from flowkit.models.pricing import load_prices
 from flowkit.models.routing import name_answerer
@@ -120,14 +120,14 @@ class Rounds(Generic[OutputT]):
         while True:
             self._meter.check()
             await check_budgets(self._meter, self._log, self._turn + 1)
-            finished = await self._take_turn()
-            if finished.message.calls:
+            message, reason = await self._take_turn()
+            if message.calls:
                 if not await self._answer_calls():
                     continue
                 problem = await self._guard_output()
             else:
                 self._end_turn()
-                problem = await self._read_output(finished.message, finished.turn.reason)
+                problem = await self._read_output(message, reason)
             if problem is None:
                 return
             invalid += 1
@@ -137,7 +137,7 @@ class Rounds(Generic[OutputT]):
 
     async def _catch_up(self) -> bool:
         """Restore the state from before this process, or this message; return False when nothing is left to do."""
-        past = tuple(self._record.turns)
+        past = self._record.past
         if past:
             self._meter.take_back(past[-1].spent, past[-1].cost_usd, past[-1].costs)
         if not self._is_new:
@@ -181,7 +181,7 @@ class Rounds(Generic[OutputT]):
         opened = self._begin_attempt(self._turn, "").restore(message.calls, nodes, missing)
         self.calls.open(opened, message, count_turns(self.messages))
 
-    async def _take_turn(self) -> FinishedAttempt:
+    async def _take_turn(self) -> tuple[AssistantMessage, FinishReason]:
         """Take one answer of the model and record it; its calls have started when this returns."""
         await self.tools.refresh()
         turn = self._turn + 1
@@ -202,7 +202,7 @@ class Rounds(Generic[OutputT]):
             PastTurn(turn, message, finished.nodes, reason, meter.usage, meter.cost_usd, meter.list_costs(None))
         )
         attempt.release()
-        return finished
+        return message, reason
 
     async def _ask_guarded(self, turn: int) -> tuple[Attempt, FinishedAttempt]:
         """Ask the model; a refused message is removed from the conversation, or all later requests would be refused."""
@@ -237,7 +237,7 @@ class Rounds(Generic[OutputT]):
             else:
                 raise self._take_back(error)
             extra = {"run_id": self._log.run_id}
-            logger.warning("turn %d is asked again in %.1f s: %s", turn, delay_s, error, extra=extra)
+            logger.warning("turn %d is retried in %.1f s: %s", turn, delay_s, error, extra=extra)
             self._log.emit(events.TurnRetried, turn, str(error), delay_s, number)
             await asyncio.sleep(delay_s)
             number += 1

@@ -15,17 +15,20 @@ from flowkit.agent.requesting import TurnTools
 from flowkit.codec import JSON, dumps, loads
 from flowkit.events import EventLog, RunStatus
 from flowkit.journal import RecordedTurn, RunJournal
-from flowkit.masking import MASK
+from flowkit.known_secrets import KnownSecrets
+from flowkit.masking import MASK, show_arguments
 from flowkit.messages import AssistantMessage, Message, RequestedCall, Usage, message_from_json
 from flowkit.runs.costs import Cost, cost_from_json
 from flowkit.tools.toolsets import Toolset
 
 
-def hide_secrets(message: Message, tools: Toolset) -> tuple[Message, dict[str, str]]:
+def hide_secrets(message: Message, tools: Toolset, known: KnownSecrets) -> tuple[Message, dict[str, str]]:
     """Return the message as others may see it, and the hidden arguments by call id."""
     if not isinstance(message, AssistantMessage) or not message.calls:
         return message, {}
-    calls = tuple(_hide(call, tools) for call in message.calls)
+    for call in message.calls:
+        known.learn(_find(call, tools))
+    calls = tuple(_hide(call, tools, known) for call in message.calls)
     kept = {call.id: call.arguments for call, shown in zip(message.calls, calls, strict=True) if shown is not call}
     return (replace(message, calls=calls), kept) if kept else (message, kept)
 
@@ -42,8 +45,9 @@ def hide_history(history: Sequence[Message], tools: Toolset) -> tuple[tuple[Mess
     """Hide the secrets of a conversation; arguments are identified by the message's position and the call's id."""
     shown: list[Message] = []
     kept: dict[str, str] = {}
+    known = KnownSecrets()
     for place, message in enumerate(history):
-        hidden, arguments = hide_secrets(message, tools)
+        hidden, arguments = hide_secrets(message, tools, known)
         shown.append(hidden)
         kept |= {f"{place}/{call}": text for call, text in arguments.items()}
     return tuple(shown), kept
@@ -67,21 +71,44 @@ def restore_history(history: Sequence[Message], kept: Mapping[str, str]) -> tupl
     )
 
 
-def _hide(call: RequestedCall, tools: Toolset) -> RequestedCall:
+def _hide(call: RequestedCall, tools: Toolset, known: KnownSecrets) -> RequestedCall:
     tool = tools.resolve(call.name)
     is_unknown = tool is None and any(other.secrets for other in tools)
     if not is_unknown and (tool is None or not tool.secrets):
-        return call
-    try:
-        arguments = loads(call.arguments)
-    except ValueError:
-        arguments = None
-    if not isinstance(arguments, dict):
+        return _hide_known(call, known) if known else call
+    arguments = _read(call)
+    if arguments is None:
         return replace(call, arguments="{}")
     if tool is None:
         return replace(call, arguments=dumps(dict.fromkeys(arguments, MASK)).decode())
-    shown = tool.secrets.mask(tools.raise_arguments(tool.name, arguments))
+    shown = known.mask(show_arguments(tools.raise_arguments(tool.name, arguments), tool.secrets))
     return replace(call, arguments=dumps(shown).decode())
+
+
+def _hide_known(call: RequestedCall, known: KnownSecrets) -> RequestedCall:
+    """Hide what other calls of the run keep secret."""
+    arguments = _read(call)
+    if arguments is None:
+        text = known.mask_text(call.arguments)
+        return call if text == call.arguments else replace(call, arguments="{}")
+    shown = known.mask(arguments)
+    return call if shown == arguments else replace(call, arguments=dumps(shown).decode())
+
+
+def _find(call: RequestedCall, tools: Toolset) -> frozenset[str]:
+    """Find the secrets that the call's tool declares."""
+    tool, arguments = tools.resolve(call.name), _read(call)
+    if tool is None or not tool.secrets or arguments is None:
+        return frozenset()
+    return tool.secrets.find(tools.raise_arguments(tool.name, arguments))
+
+
+def _read(call: RequestedCall) -> dict[str, JSON] | None:
+    try:
+        arguments = loads(call.arguments)
+    except ValueError:
+        return None
+    return arguments if isinstance(arguments, dict) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +132,20 @@ class RunRecord:
 
     def __init__(self, journal: RunJournal | None, log: EventLog) -> None:
         self.journal = journal
-        self.turns = (
-            [] if journal is None else [_read_turn(turn, journal.kept.get(turn.turn, {})) for turn in journal.turns]
+        self.past = (
+            ()
+            if journal is None
+            else tuple(_read_turn(turn, journal.kept.get(turn.turn, {})) for turn in journal.turns)
         )
-        """The turns so far, in order."""
+        """The turns of earlier processes, in order."""
+        self._latest = self.past[-1] if self.past else None
         self.tools: TurnTools | None = None
         """The tools of the run, which define the secrets in its calls."""
-        self._prefixes = set[str]()
+        self.known = KnownSecrets()
+        """The secrets of the run so far."""
+        self._turn = 0
+        self._prefixes: list[str] = []
+        """Those of this turn's attempts."""
         if journal is not None:
             log.first_seq = journal.first_seq
             if not journal.is_inner:  # the enclosing run reports them, too
@@ -124,28 +158,33 @@ class RunRecord:
         answer need not repeat.
         """
         known = () if self.journal is None else tuple(self.journal.nodes)
+        if turn != self._turn:
+            self._turn, self._prefixes = turn, []
         free = 0
         while True:
             prefix = f"turn/{turn}" if free + attempt == 1 else f"turn/{turn}/attempt/{free + attempt}"
             if prefix not in self._prefixes and not any(node.startswith(f"{prefix}/call/") for node in known):
-                self._prefixes.add(prefix)
+                self._prefixes.append(prefix)
                 return prefix
             free += 1
 
     async def write_turn(self, turn: PastTurn) -> None:
         """Write a turn down, soon; its calls may start after this, since a claim of theirs takes it along."""
-        self.turns.append(turn)
-        await self._write(turn)
+        if self.journal is not None:
+            self._latest = turn
+            await self._write(turn)
 
     async def write_spent(self, spent: Usage, cost_usd: float | None, costs: tuple[Cost, ...]) -> None:
         """Add to the last turn the usage after it was recorded: by its tools, or by attempts at the next turn."""
-        if self.turns and self.turns[-1].spent != spent:
-            self.turns[-1] = replace(self.turns[-1], spent=spent, cost_usd=cost_usd, costs=costs)
-            await self._write(self.turns[-1])
+        if self._latest is not None and self._latest.spent != spent:
+            self._latest = replace(self._latest, spent=spent, cost_usd=cost_usd, costs=costs)
+            await self._write(self._latest)
 
     async def _write(self, turn: PastTurn) -> None:
         if self.journal is not None:
-            shown, kept = (turn.message, {}) if self.tools is None else hide_secrets(turn.message, self.tools.now)
+            shown, kept = (
+                (turn.message, {}) if self.tools is None else hide_secrets(turn.message, self.tools.now, self.known)
+            )
             data: dict[str, JSON] = {
                 "message": shown.to_json(),
                 "nodes": list(turn.nodes),
@@ -161,7 +200,8 @@ class RunRecord:
         """Record how the run finished and release it."""
         if self.journal is not None:
             shown = [
-                message if self.tools is None else hide_secrets(message, self.tools.now)[0] for message in messages
+                message if self.tools is None else hide_secrets(message, self.tools.now, self.known)[0]
+                for message in messages
             ]
             await self.journal.finish(status, output, error, [message.to_json() for message in shown])
 

@@ -20,6 +20,7 @@ from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError, ToolArgumentsError
 from flowkit.events import EventLog
 from flowkit.executor import Executor
+from flowkit.known_secrets import MaskedStream
 from flowkit.masking import MASK
 from flowkit.messages import AssistantMessage, RequestedCall, Usage
 from flowkit.models.base import Delta, RefusalDelta, TextDelta, ThinkingDelta, UsageDelta
@@ -44,6 +45,7 @@ class _Call:
     sealed: SealedCall | None = None
     held: ToolCall | None = None
     ready_s: float | None = None
+    stream: MaskedStream | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ class Attempt:
                     self.partial.feed(fragment)
                 # A fragment of a secret looks like any other: the sealed call shows them, masked.
                 if not (call.tool.secrets if call.tool is not None else self._hides_unknown):
-                    self._log.note(events.CallArguments, call.node, fragment)
+                    self._stream(call, fragment)
             case CallReady(index=index, arguments=arguments):
                 self._begin(self._calls[index], arguments)
             case SealedCall(index=index):
@@ -248,9 +250,24 @@ class Attempt:
         call = self._calls[index] = _Call(node, name, tool, label)
         return call
 
+    def _stream(self, call: _Call, fragment: str) -> None:
+        """Report a piece of the arguments, without the secrets that the run knows."""
+        if call.stream is None and self._executor.known_secrets:
+            call.stream = MaskedStream(self._executor.known_secrets)
+        shown = fragment if call.stream is None else call.stream.feed(fragment)
+        if shown:
+            self._log.note(events.CallArguments, call.node, shown)
+
+    def _learn(self, call: _Call, arguments: Mapping[str, JSON]) -> None:
+        """Learn its secrets now, and not when it starts: later calls of this turn may repeat them."""
+        if call.tool is not None and call.tool.secrets:
+            raised = self._tools.raise_arguments(call.tool.name, arguments)
+            self._executor.known_secrets.learn(call.tool.secrets.find(raised))
+
     def _begin(self, call: _Call, arguments: Mapping[str, JSON]) -> None:
         """Handle the soft signal: only a read starts on it, and only if no earlier write could affect it."""
         call.ready_s = self._executor.now()
+        self._learn(call, arguments)
         if self._early and call.tool is not None and not self._must_hold(call):
             raised = self._tools.raise_arguments(call.tool.name, arguments)
             self._executor.start_early(ToolCall(call.node, call.tool.name, raised))
@@ -262,11 +279,14 @@ class Attempt:
 
     def _seal(self, call: _Call, sealed: SealedCall) -> None:
         call.sealed = sealed
+        if call.stream is not None and (rest := call.stream.end()):
+            self._log.note(events.CallArguments, call.node, rest)
         if self.partial is not None and self.partial.call == call.node and sealed.arguments is not None:
             self.partial.finish(cast(JSON, self._tools.raise_arguments(call.name, sealed.arguments)))
         if call.ready_s is None:
             call.ready_s = self._executor.now()
         made = ToolCall(call.node, call.name, sealed.arguments or {})
+        self._learn(call, sealed.arguments or {})
         if call.tool is None:
             if self._hides_unknown:
                 made = ToolCall(call.node, call.name, dict.fromkeys(made.arguments, MASK))

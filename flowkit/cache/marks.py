@@ -42,12 +42,12 @@ _FLOOR = _IN
 class Marks:
     """The tables of one database; reads from any thread without waiting for a lock, writes from the writer's."""
 
-    def __init__(self, database: Path, clock: Clock, *, busy_timeout_s: float) -> None:
+    def __init__(self, database: Path, clock: Clock, *, busy_timeout_s: float, opens_within_s: float) -> None:
         self._database = database
         self._clock = clock
         self._busy_timeout_s = busy_timeout_s
         self._local = local()
-        connection = self._connect(busy_timeout_s)
+        connection = self._connect(opens_within_s)
         try:
             connection.executescript(_TABLES)
             # Looked for first: to write takes the lock, which another process may hold for long.

@@ -24,6 +24,10 @@ HOLD_TIMEOUT_S = 2.0
 """How long opening waits for a process that opens or replaces the same database."""
 OPEN_TIMEOUT_S = 2.0
 """How long opening waits for a process that writes into the database."""
+CONNECT_TIMEOUT_S = 0.3
+"""How long each of the three connections waits after that, for a process that began to write in between."""
+OPEN_WITHIN_S = 5.0
+"""The limit on all of that together."""
 
 logger = logging.getLogger("flowkit.cache")
 
@@ -112,13 +116,16 @@ def open_store(directory: Path, size_limit: int, clock: Clock, *, waits: Callabl
 def _connect(database: Path, size_limit: int, clock: Clock) -> Store:
     from flowkit.cache.safe_disk import Busy, open_result_store
 
-    writer = open_result_store(database.parent, timeout_s=BUSY_TIMEOUT_S, size_limit=size_limit)
+    opens_within_s = CONNECT_TIMEOUT_S
+    writer = open_result_store(
+        database.parent, timeout_s=BUSY_TIMEOUT_S, size_limit=size_limit, opens_within_s=opens_within_s
+    )
     # Opened here, used in the writer's thread: diskcache has a connection for each thread.
     writer.close()
     reader = open_result_store(database.parent, timeout_s=0, size_limit=size_limit)
-    marks = Marks(database, clock, busy_timeout_s=BUSY_TIMEOUT_S)
+    marks = Marks(database, clock, busy_timeout_s=BUSY_TIMEOUT_S, opens_within_s=opens_within_s)
     # Used by no thread after this one; it is closed by whichever lets go of the store last.
-    anchor = sqlite3.connect(database, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    anchor = sqlite3.connect(database, timeout=opens_within_s, isolation_level=None, check_same_thread=False)
     anchor.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()  # opens the log
     places = [f"{database}{ending}" for ending in ("", "-wal", "-shm")]
     return Store(reader, writer, marks, Busy, database, anchor, {place: _identify(place) for place in places})

@@ -101,6 +101,10 @@ class SafeCache(_Cache):
                 return value
         return None
 
+    def wait_from_now_on(self, timeout_s: float) -> None:
+        """Let the connections that are opened from now on wait this long for a lock."""
+        self._timeout = timeout_s
+
     def close(self) -> None:
         """Close this thread's connection; the next use opens another."""
         with suppress(AttributeError):
@@ -114,10 +118,14 @@ class SafeCache(_Cache):
         return self._local.find
 
 
-def open_result_store(directory: Path, *, timeout_s: float, size_limit: int) -> ResultStore:
+def open_result_store(
+    directory: Path, *, timeout_s: float, size_limit: int, opens_within_s: float = 0.0
+) -> ResultStore:
     """Open diskcache's `Cache` with a `SafeDisk`; `timeout_s` 0 never waits for a lock."""
     settings: dict[str, Any] = {**SETTINGS, "size_limit": size_limit}
-    return cast(ResultStore, SafeCache(str(directory), timeout=timeout_s, disk=SafeDisk, **settings))
+    cache = SafeCache(str(directory), timeout=opens_within_s, disk=SafeDisk, **settings)
+    cache.wait_from_now_on(timeout_s)
+    return cast(ResultStore, cache)
 
 
 def has_foreign_settings(database: Path) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 from flowkit.events.backlog import Backlog, finish, merge
@@ -54,7 +54,7 @@ class EventLog:
         # Asyncio's own clock is this function behind a method; it is asked several times for every call.
         self._clock = time.monotonic if getattr(now, "__func__", None) is asyncio.BaseEventLoop.time else now
         self._began = self._clock()
-        self._wakers: set[asyncio.Future[None]] = set()
+        self._wakers: dict[asyncio.Future[None], None] = {}  # no set, which takes three times as much while it is empty
         # Changed by making it anew: a listener may leave while it is told of an event.
         self._listeners: tuple[Callable[[Event], None], ...] = ()
         self._note_takers: tuple[NoteTakers, ...] = ()
@@ -95,15 +95,9 @@ class EventLog:
 
     def emit(self, kind: type[E], *values: Any, **named: Any) -> E:
         """Add an event of this kind; `run`, `seq` and `t` are filled in."""
-        if self._listeners or self._wakers:
-            event = kind(self.run_id, self.first_seq + len(self.events), self.now(), *values, **named)
-            self._add(event)
-        else:
-            self._count()
-            event = kind(self.run_id, self.first_seq + len(self._built) + self._counted, self.now(), *values, **named)
-            self._notes += (Event, event.t, event)
-            self._counted += 1
-            self._counted_to = len(self._notes)
+        event = kind(self.run_id, self._next_seq(), self.now(), *values, **named)
+        self._notes += (Event, event.t, event)
+        self._tell_listeners(event)
         for takers in self._note_takers:
             if (take := takers.get(kind)) is not None:
                 take(event.t, *list_values(event))
@@ -125,10 +119,10 @@ class EventLog:
             notes += (kind, t)
             notes += values
             return t
-        if self._listeners or self._wakers:
-            self._add(kind(self.run_id, self.first_seq + len(self.events), t, *map(finish, values)))
-        else:
-            self._notes += (kind, t, *values)
+        event = kind(self.run_id, self._next_seq(), t, *map(finish, values)) if self._listeners else None
+        # Also what is told is kept as plain values: a piece of an answer takes half as much, and there are thousands.
+        self._notes += (kind, t, *values)
+        self._tell_listeners(event)
         for takers in self._note_takers:
             if (take := takers.get(kind)) is not None:
                 take(t, *values)
@@ -176,10 +170,15 @@ class EventLog:
         self._notes += (kind, t, node_id, value)
         return t
 
-    def _add(self, event: Event) -> None:
-        self._built.append(event)
-        for listen in self._listeners:
-            listen(event)
+    def _next_seq(self) -> int:
+        self._count()
+        return self.first_seq + len(self._built) + self._counted
+
+    def _tell_listeners(self, event: Event | None) -> None:
+        """Tell those who listen of an event, which is there if anybody does, and wake those who wait for one."""
+        if event is not None:
+            for listen in self._listeners:
+                listen(event)
         if self._wakers:
             self._wake()
 
@@ -229,7 +228,8 @@ class EventLog:
         return Backlog(self.run_id, self.first_seq + first, self._built[first:], notes)
 
     def _count(self) -> None:
-        self._counted += list(map(type, islice(self._notes, self._counted_to, None))).count(type)
+        # By a slice, which begins where `islice` would have to walk to: this is asked for each event that is told.
+        self._counted += list(map(type, self._notes[self._counted_to :])).count(type)
         self._counted_to = len(self._notes)
 
     def _end_quiet(self, tell: Callable[[], None]) -> None:
@@ -280,13 +280,13 @@ class EventLog:
     def make_waker(self) -> asyncio.Future[None]:
         """Make a future that the next event or the close completes; for a reader that has read everything."""
         waker = asyncio.get_running_loop().create_future()
-        self._wakers.add(waker)
+        self._wakers[waker] = None
         self._is_followed = True
         return waker
 
     def drop_waker(self, waker: asyncio.Future[None]) -> None:
         """Forget a waker that nobody waits for any more."""
-        self._wakers.discard(waker)
+        self._wakers.pop(waker, None)
         self._look_who_follows()  # a watcher may leave while it waits
 
     def _wake(self) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Protocol, cast
 
 from flowkit import events
-from flowkit.codec import JSON, dump_sorted
+from flowkit.codec import JSON, dump_sorted, dumps
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, NoSuchNode, ToolArgumentsError
 from flowkit.events import EventLog
@@ -75,17 +75,18 @@ class ApprovalGate:
         if self._journal is None:
             self._settler.look_for_stuck()
         else:
-            self._table.asking.add(entry.id)
+            self._table.asking[entry.id] = None
             self._table.errands.append(self._ask_journal(entry, cast(JSON, shown), self._journal))
 
     async def _ask_journal(self, entry: Entry, shown: JSON, journal: RunJournal) -> None:
         """Write down that a person has to decide; one may have decided already, in another process."""
         assert entry.plan is not None
         tool, arguments = entry.plan.tool, entry.arguments
-        hash_secrets = partial(_hash_arguments, tool, arguments) if tool.secrets and arguments is not None else None
+        is_masked = bool(tool.secrets) or MASK in dumps(shown).decode()
+        hash_secrets = partial(_hash_arguments, tool, arguments) if is_masked and arguments is not None else None
         ask = partial(journal.ask, entry.id, name=entry.node.name, arguments=shown, hash_secrets=hash_secrets)
         decided = await ask()
-        self._table.asking.discard(entry.id)
+        self._table.asking.pop(entry.id, None)
         if entry.id not in self._table.pending:
             return
         if decided is None:
@@ -128,7 +129,7 @@ class ApprovalGate:
             case Approve(arguments=arguments, by=by):
                 shown: JSON = None
                 if arguments is not None:
-                    if entry.plan is not None and entry.plan.tool.secrets:
+                    if entry.plan is not None and (entry.plan.tool.secrets or self._table.known):
                         arguments = self._unmask(entry, entry.plan, arguments)
                     change_arguments(self._table, entry, arguments)
                     shown = cast(JSON, dict(self._table.show_call(entry).arguments))
@@ -147,13 +148,11 @@ class ApprovalGate:
         before: Mapping[str, object] = cast(ToolCall, entry.node).arguments
         if find_references(before):
             before = cast("Mapping[str, object]", substitute(before, self._table.value))
-        secrets = plan.tool.secrets
-        shown = secrets.mask(before)
+        shown = self._table.show_arguments(entry, before)
         unmasked: dict[str, object] = {}
         for name, value in arguments.items():
             try:
-                is_touched = secrets.touch(name)
-                unmasked[name] = unmask(value, before.get(name), shown.get(name)) if is_touched else value
+                unmasked[name] = unmask(value, before.get(name), cast(JSON, shown.get(name)))
             except ValueError as error:
                 raise ToolArgumentsError(plan.tool.name, [f"{name!r}: the mask {MASK!r} {error}"]) from None
         return unmasked

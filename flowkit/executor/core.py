@@ -59,6 +59,7 @@ from flowkit.executor.workers import Workers
 from flowkit.graph import Node
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
+from flowkit.known_secrets import KnownSecrets
 from flowkit.masking import show_arguments
 from flowkit.pools.windows import find_windows
 from flowkit.references import Reference, ToolCall, find_references
@@ -126,7 +127,7 @@ class Executor:
         self._journal = journal if isinstance(journal, Journal) else None
         self._inputs = dict(inputs or {})
         self._tools = find_tools(tools)
-        self._compose = partial(
+        compose = partial(
             self._bind,
             log=log,
             data=data,
@@ -145,7 +146,9 @@ class Executor:
         # its own is ready immediately.
         if isinstance(journal, Journal) and self._own is None:
             raise ConfigurationError("an executor with a log of its run's takes the run that its journal opened")
-        self._compose(self._tools, None if isinstance(journal, Journal) else journal)
+        compose(self._tools, None if isinstance(journal, Journal) else journal)
+        self._compose = None if self._own is None else compose
+        """Makes the parts anew; None in a run that has opened all it needs, where it would only take memory."""
 
     def _bind(
         self,
@@ -215,7 +218,7 @@ class Executor:
         if self._own is not None:
             tools = await self._own.find_now(self._tools)
             held = await self._own.begin(self._journal, self._inputs)
-            if self._journal is not None or tools is not self._tools:
+            if self._compose is not None and (self._journal is not None or tools is not self._tools):
                 self._compose(tools, held)
         self._intake.begin()
         for name, value in self._inputs.items():
@@ -316,6 +319,8 @@ class Executor:
         if is_provisional:
             entry.more.is_provisional = True
         if stands:
+            if entry.extra is None or entry.extra.given is None:
+                entry.node = call  # its values are those of the model's message, so that the others needn't be kept
             self._settler.seal_early(entry, tuple(repaired))
         else:
             self._place_sealed(entry, call, repaired)
@@ -392,6 +397,11 @@ class Executor:
     def pending(self) -> tuple[ToolCall, ...]:
         """The calls that wait for a person, with resolved arguments."""
         return tuple(self._table.show_call(entry) for entry in self._table.pending.values())
+
+    @property
+    def known_secrets(self) -> KnownSecrets:
+        """The secrets in the calls so far, of this run and those around and inside it."""
+        return self._table.known
 
     def now(self) -> float:
         """Return the seconds since the run began."""

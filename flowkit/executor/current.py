@@ -13,6 +13,7 @@ from flowkit.codec import JSON, dumps
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry
 from flowkit.identity import RunIdentity
+from flowkit.known_secrets import KNOWN, KnownSecrets
 from flowkit.observers import RUN_AROUND
 
 CALL: ContextVar[Entry | None] = ContextVar("flowkit_call", default=None)
@@ -45,12 +46,13 @@ class CurrentCall:
         return f"{self.identity.run_id}/{entry.id}/{name}-{digest}" + ("" if count == 1 else f"-{count}")
 
 
-def enter_run(identity: RunIdentity, log: EventLog) -> Context:
+def enter_run(identity: RunIdentity, log: EventLog, known: KnownSecrets) -> Context:
     """Return the context of the tasks that run this run's calls: this one, as it is in the run."""
     context = copy_context()
     context.run(RUN.set, identity)
     context.run(CALL.set, None)
     context.run(RUN_AROUND.set, log)
+    context.run(KNOWN.set, known)
     return context
 
 

@@ -60,6 +60,7 @@ class Intake:
         is_entered_later: bool,
     ) -> None:
         self._table = table
+        self._known = table.known.texts
         self._identity = identity
         self._is_read_from = READ_SCOPE.get() is not None
         self._entries = table.entries
@@ -211,7 +212,7 @@ class Intake:
             else:
                 parent.more.add_child(entry)
         self._entries[node_id] = entry
-        if seals and call is not None and plan is not None and not plan.has_secrets:
+        if seals and call is not None and plan is not None and not plan.has_secrets and not self._known:
             entry.sealed_s = self._log.note_sealed(node_id, name, above, call)
         else:
             self._log.note(events.CallNew, node_id, name, above)

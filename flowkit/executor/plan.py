@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 from flowkit.executor.resources import Access
 from flowkit.tools import Tool
@@ -9,6 +10,18 @@ from flowkit.tools.options import Approval, PoolName
 from flowkit.tools.schema.arguments import Arguments
 
 AnyTool = Tool[..., Any]
+_NO_NEEDS: frozenset[str] = frozenset()
+_plans: WeakValueDictionary[tuple[int, bool], "Plan"] = WeakValueDictionary()
+"""The plans of the runs in progress: a thousand runs of one agent share them. A plan keeps the tool, and so its `id`."""
+
+
+def find_plan(tool: AnyTool, *, remembers: bool) -> "Plan":
+    """Return the plan of a tool, which all runs share that use it at the same time."""
+    key = id(tool), remembers
+    plan = _plans.get(key)
+    if plan is None:
+        plan = _plans[key] = Plan(tool, remembers=remembers)
+    return plan
 
 
 class Plan:
@@ -18,6 +31,7 @@ class Plan:
     """
 
     __slots__ = (
+        "__weakref__",
         "approval",
         "dump",
         "effect",
@@ -53,7 +67,7 @@ class Plan:
         self.is_read = tool.effect == "read"
         self.slot = tool.slot
         self.pool: PoolName | None = tool.pool
-        self.needs = frozenset(need.parameter for need in tool.needs)
+        self.needs = frozenset(need.parameter for need in tool.needs) if tool.needs else _NO_NEEDS
         self.touches = bool(tool.options.resources)
         self.approval: Approval = tool.options.approval or False
         # One attempt is all of it: nothing to claim or to record, no context, no time-out, no second try.

@@ -15,7 +15,7 @@ from flowkit.executor.seals import find_unsealed
 from flowkit.executor.table import Table
 from flowkit.graph import ModelStep
 from flowkit.journal import Recorded, RunJournal
-from flowkit.masking import NO_SECRETS, mask_text, show_note
+from flowkit.masking import NO_SECRETS, mask_text, show_arguments, show_note
 from flowkit.references import ToolCall
 
 _SAID = {
@@ -53,7 +53,8 @@ class Settler:
         entry.state = state
         if error is not None:
             # Errors in arguments contain their values.
-            entry.more.error = mask_text(error, entry.find_secrets()) if error else error
+            error = mask_text(error, entry.find_secrets()) if error else error
+            entry.more.error = self._table.known.mask_text(error)
         if state != "finished":
             entry.value = None
             if failure is not None and failure.exception is not None:
@@ -286,9 +287,14 @@ class Settler:
         secrets = NO_SECRETS if entry.plan is None or not entry.plan.has_secrets else entry.plan.tool.secrets
         repaired = () if entry.extra is None else entry.extra.repaired
         shown: object = call
+        known = self._table.known
         if secrets:
-            shown = secrets.mask(call.arguments)
-            repaired = tuple(mask_text(line, secrets.find(call.arguments)) for line in repaired)
+            found = secrets.find(call.arguments)
+            known.learn(found)
+            repaired = tuple(mask_text(line, found) for line in repaired)
+        if secrets or known:
+            shown = known.mask(show_arguments(call.arguments, secrets))
+            repaired = tuple(map(known.mask_text, repaired))
         entry.sealed_s = self._log.note(events.CallSealed, entry.id, shown, repaired)
 
     def _holds_asked(self, entry: Entry) -> bool:

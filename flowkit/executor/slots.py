@@ -49,10 +49,10 @@ class Slots(Generic[T]):
                 raise ConfigurationError(f"slots: {name!r} is {limit}, at least 1")
         self.limit = named.pop(ALL, DEFAULT_LIMIT)
         self._free = self.limit
-        self._queue: deque[T] = deque()
+        # Queues are made when somebody waits in them: an empty one takes 760 bytes, in each run, and most stay empty.
+        self._queue: deque[T] | None = None
         self._named_free = named
         self._named_queues: dict[str, deque[T]] = {}
-        """Made when somebody waits there: an empty queue takes 760 bytes, in each run, and most stay empty."""
 
     def take(self, item: T, name: str | None = None, first: bool = False) -> bool:
         """Return whether `item` has its slot now.
@@ -70,7 +70,7 @@ class Slots(Generic[T]):
         if self._free:
             self._free -= 1
             return True
-        self._queue.appendleft(item) if first else self._queue.append(item)
+        self._enqueue(item, first)
         return False
 
     def release(self, name: str | None = None) -> T | None:
@@ -84,10 +84,15 @@ class Slots(Generic[T]):
                 return None
             if waiting:
                 # Pass on the named slot; the general one goes to the longest waiter, which may be this one.
-                self._queue.append(waiting.popleft())
+                self._enqueue(waiting.popleft())
             else:
                 self._named_free[name] += 1
         if self._queue:
             return self._queue.popleft()
         self._free += 1
         return None
+
+    def _enqueue(self, item: T, first: bool = False) -> None:
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.appendleft(item) if first else self._queue.append(item)

@@ -14,9 +14,10 @@ from flowkit.errors import NoSuchNode, ResolutionError, ToolError
 from flowkit.executor import phases
 from flowkit.executor.entries import Entry
 from flowkit.executor.outcomes import Outcome
-from flowkit.executor.plan import Plan
+from flowkit.executor.plan import Plan, find_plan
 from flowkit.executor.resources import Resources
 from flowkit.graph import ModelStep
+from flowkit.known_secrets import KNOWN, KnownSecrets
 from flowkit.masking import show_arguments
 from flowkit.references import Reference, ToolCall, find_references, lookup, substitute
 from flowkit.suggestions import suggest
@@ -101,12 +102,18 @@ class Table:
     def __init__(self, tools: ToolLookup, *, remembers: bool) -> None:
         self.remembers = remembers
         """Whether an earlier run or process may have recorded results."""
+        around = KNOWN.get()
+        self.known = KnownSecrets() if around is None else around
+        """The secrets of the run so far, shared with the run around it."""
         self.entries: dict[str, Entry] = {}
         """Every node, by its id."""
         self.pending: dict[str, Entry] = {}
         """The calls that wait for a person."""
-        self.asking: set[str] = set()
-        """Those of them with a decision that is still being looked up in the journal."""
+        self.asking: dict[str, None] = {}
+        """Those of them with a decision that is still being looked up in the journal.
+
+        No set, which takes 216 bytes in each run while it is empty.
+        """
         self.shared: dict[Hashable, Entry] = {}
         """Reads of this turn that equal ones may share, until a write finishes."""
         self.resources = Resources()
@@ -115,15 +122,22 @@ class Table:
         """The entries that may continue, and the ended ones with dependents to release."""
         self.ready: deque[Entry] = deque()
         """The calls that have their slot, for a task to run."""
-        self.apart: deque[Entry] = deque()
+        # Few runs have any of these, and they are taken all together: no queue, which takes 760 bytes while it is empty.
+        self.apart: list[Entry] = []
         """The calls that first need their own task: to call an approval rule, or to share a run with other processes."""
-        self.errands: deque[Coroutine[Any, Any, object]] = deque()
+        self.errands: list[Coroutine[Any, Any, object]] = []
         """Pending writes to the journal and look-ups in it."""
         self._tools = tools
         self.plans: dict[str, Plan] = {}
         """The properties of the run's tools, by name."""
         self.brought: dict[str, Mapping[str, Plan]] = {}
         """Of the groups that running tools opened, the tools that their nodes call, by group and name."""
+
+    def take_apart(self) -> tuple[list[Entry], list[Coroutine[Any, Any, object]]]:
+        """Take the calls and the errands that need tasks of their own; those of a task that is made now come next time."""
+        taken = self.apart, self.errands
+        self.apart, self.errands = [], []
+        return taken
 
     def find(self, node_id: str) -> Entry:
         """Find the entry of a node; raises `NoSuchNode`."""
@@ -145,7 +159,7 @@ class Table:
             tool = self._tools.get(name)
             if tool is None:
                 return None
-            plan = self.plans[name] = Plan(tool, remembers=self.remembers)
+            plan = self.plans[name] = find_plan(tool, remembers=self.remembers)
         return plan
 
     def value(self, reference: Reference) -> JSON:
@@ -171,12 +185,16 @@ class Table:
         """Show the call with its references resolved, if they can be, and its secrets masked."""
         node = entry.node
         arguments: Mapping[str, object] = node.arguments if isinstance(node, (ToolCall, ModelStep)) else {}
-        secrets = () if entry.plan is None else entry.plan.tool.secrets
         if find_references(arguments):
             # A reference that can't be resolved is shown as written; the call has failed with the reason.
             with suppress(ToolError):
                 arguments = cast("Mapping[str, object]", substitute(arguments, self.value))
-        return ToolCall(entry.id, node.name, cast("Mapping[str, object]", show_arguments(arguments, secrets)))
+        return ToolCall(entry.id, node.name, self.show_arguments(entry, arguments))
+
+    def show_arguments(self, entry: Entry, arguments: Mapping[str, object]) -> Mapping[str, object]:
+        """Show arguments of a call, with its own secrets and those that the run knows masked."""
+        secrets = () if entry.plan is None else entry.plan.tool.secrets
+        return cast("Mapping[str, object]", self.known.mask(show_arguments(arguments, secrets)))
 
     def outcome(self, call_id: str) -> Outcome | None:
         """Return a call's outcome; None while it is in flight or isn't sealed."""

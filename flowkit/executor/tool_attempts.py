@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, cast
@@ -116,7 +116,7 @@ class Attempts:
                     tool=tool.name,
                     code=tool.code(),
                     effect=tool.effect,
-                    arguments=entry.arguments.shown,
+                    arguments=self._table.known.mask(entry.arguments.shown),
                     resources=tool.resources(entry.arguments),
                     timeout_s=find_timeout(entry, tool),
                 )
@@ -303,15 +303,19 @@ class Attempts:
             case InDoubt():
                 # A read changes nothing, so it may run again even if it may have happened.
                 is_read = plan is not None and plan.is_read
-                said = mask_text(str(error), entry.find_secrets())
+                said = self._hide(entry, str(error))
                 said = said if is_read else f"{said}: {MAY_HAVE_HAPPENED}"
                 return Failure("failed" if is_read else "in_doubt", said, error, may_pass=is_read)
             case ToolError():
-                said = mask_text(str(error), entry.find_secrets())
+                said = self._hide(entry, str(error))
                 return Failure("failed", said, error, may_pass=error.retryable)
             case _:
                 assert isinstance(error, Exception)
-                return _report(entry, error, self._log.run_id)
+                return _report(entry, error, self._log.run_id, entry.find_secrets() | self._table.known.texts)
+
+    def _hide(self, entry: Entry, text: str) -> str:
+        """Mask the secrets of the call, and those that its run knows."""
+        return self._table.known.mask_text(mask_text(text, entry.find_secrets()))
 
     async def wait_sealed(self, entry: Entry, seal: Seal) -> Failure | None:
         """Wait until a call inside another run is sealed, before it changes anything."""
@@ -428,10 +432,9 @@ def _explain_unshown(error: ToolResultError) -> str:
     return f"it was done, but its result can't be shown: {error}; don't repeat it"
 
 
-def _report(entry: Entry, error: Exception, run_id: str) -> Failure:
+def _report(entry: Entry, error: Exception, run_id: str, hidden: Collection[str]) -> Failure:
     """Report an error that isn't meant for the model: it reads a reference, the log has the rest."""
     reference = secrets.token_hex(4)
-    hidden = entry.find_secrets()
     extra = {"run_id": run_id, "call_id": entry.id, "tool": entry.node.name}
     if hidden:
         # The texts of the error and of its cause may repeat them.

@@ -79,7 +79,7 @@ class Workers:
         self._random = random
         self._ready = table.ready
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._context = enter_run(identity, log)
+        self._context = enter_run(identity, log, table.known)
         inside = INSIDE.get()
         self._inside = inside if inside is not None and inside.is_open else None
         """The call of the enclosing run, if it wasn't sealed when this run started."""
@@ -123,9 +123,8 @@ class Workers:
 
     def _start_apart(self) -> None:
         """Start a task for each call, and each errand, that needs one of its own."""
-        apart, errands = self._table.apart, self._table.errands
-        while apart:
-            entry = apart.popleft()
+        apart, errands = self._table.take_apart()
+        for entry in apart:
             match entry.phase:
                 case phases.LOOKUP:
                     work = self._shared_runs.look(entry)
@@ -134,8 +133,8 @@ class Workers:
                 case _:
                     work = self._judge(entry)
             self._keep(self._run_errand(work))
-        while errands:
-            self._keep(self._run_errand(errands.popleft()))
+        for errand in errands:
+            self._keep(self._run_errand(errand))
 
     async def _run_errand(self, errand: Coroutine[Any, Any, object]) -> None:
         await errand

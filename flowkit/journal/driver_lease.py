@@ -6,8 +6,10 @@ the process can't be checked (another machine, another container, before the las
 """
 
 import os
+import re
 import socket
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from secrets import token_hex
@@ -64,6 +66,23 @@ def read_holder(text: str) -> Holder | None:
     return Holder(parts[0], parts[1], parts[2], int(parts[3]), parts[4], parts[5])
 
 
+def describe_holder(text: str | None) -> str:
+    """Describe the process that `to_text`, or a journal in a database, wrote, for people.
+
+    >>> describe_holder("box|boot|ns|4711|99|t")
+    "process 4711 on machine 'box'"
+    >>> describe_holder("box:4711:random")
+    "process 4711 on machine 'box'"
+    """
+    plain = re.fullmatch(r"([^|]+):(\d+):\w+", text or "")
+    if plain is not None:
+        return f"process {plain[2]} on machine {plain[1]!r}"
+    holder = None if text is None else read_holder(text)
+    if holder is None:
+        return "one that can't be identified"
+    return f"process {holder.pid} on machine {holder.host!r}"
+
+
 @dataclass(frozen=True, slots=True)
 class RunLease:
     """The columns that say until when a run is held, or a call may run: by the boot clock and, for other boots, by the wall clock."""
@@ -95,6 +114,16 @@ class RunLease:
         if boot is not None and boot[0] == self.boot:
             return boot[1] < self.until
         return clock.wall() < self.until_wall
+
+    def describe(self, clock: Clock) -> str:
+        """Describe for people the process that holds it, and how long it counts as alive."""
+        known = self._find_holder()
+        if known is not None and known.is_alive:
+            return f"{describe_holder(self.holder)}, which is alive"
+        until = datetime.fromtimestamp(clock.wall() + (self.remaining_s(clock) or 0.0), UTC)
+        return (
+            f"{describe_holder(self.holder)}, which can't be checked; its lease ends at {until:%Y-%m-%d %H:%M:%S} UTC"
+        )
 
     def remaining_s(self, clock: Clock) -> float | None:
         """Return how much of its time is left; None where it isn't held."""

@@ -24,6 +24,7 @@ from flowkit.journal.rows import from_text
 from flowkit.journal.run import RunJournal, open_run
 from flowkit.journal.sqlite.store import SqliteStore
 from flowkit.journal.store import Commits, Filter, HeldRuns, JournalStore, RunPlace, WantedRun
+from flowkit.stores.waiting import wait_in_thread
 
 FOLLOW_POLL_S = 1.0
 """How often a follower polls, in addition to notifications."""
@@ -309,12 +310,12 @@ class Journal:
             while True:
                 news.clear()
                 # Read the state first: events written between the two queries are then read now or in the next round.
-                found = await asyncio.to_thread(self._store.find, wanted)
+                found = await wait_in_thread(self._store.find, wanted)
                 if found is None:
                     return
                 if stop is None:
                     stop = self._store.listen(found.number, wake)
-                rows = await asyncio.to_thread(self._store.event_rows, wanted, after, None, FOLLOW_ROWS)
+                rows = await wait_in_thread(self._store.event_rows, wanted, after, None, FOLLOW_ROWS)
                 for seq, body in rows:
                     after = seq
                     yield from_text(body)

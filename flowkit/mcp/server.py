@@ -24,6 +24,7 @@ from flowkit.media import show_media
 from flowkit.recipes.single import make_single
 from flowkit.runs.results import Pending, RunResult
 from flowkit.runs.run import Run, make_run_id
+from flowkit.stores.waiting import wait_in_thread
 from flowkit.web.served import Served, StartRequest
 
 logger = logging.getLogger("flowkit.mcp.server")
@@ -197,7 +198,7 @@ class McpServer:
     async def _list_resources(self, context: Any, params: Any) -> Any:
         from mcp_types import ListResourcesResult, Resource
 
-        runs = await asyncio.to_thread(self._journal.runs, user=self._get_user(context), limit=RUNS_LISTED)
+        runs = await wait_in_thread(self._journal.runs, user=self._get_user(context), limit=RUNS_LISTED)
         return ListResourcesResult(
             resources=[
                 Resource(uri=f"{_URI}{run.run_id}", name=f"{run.name}, {run.status}", mime_type="application/json")
@@ -214,7 +215,7 @@ class McpServer:
         found = None
         if uri.startswith(_URI):
             run_id, user = uri.removeprefix(_URI), self._get_user(context)
-            found = await asyncio.to_thread(self._journal.show, run_id, user=user)
+            found = await wait_in_thread(self._journal.show, run_id, user=user)
         if found is None:
             raise MCPError(INVALID_PARAMS, f"there is no resource {uri!r}")
         summary = found.summary

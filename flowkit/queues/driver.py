@@ -20,6 +20,7 @@ from flowkit.journal import Journal, RunDetails, default_journal
 from flowkit.journal.store import OVER
 from flowkit.runs.requests import Requests, end_stopped, identify
 from flowkit.runs.run import Run, make_run_id
+from flowkit.stores.waiting import wait_in_thread
 from flowkit.web.served import Servable, Served, StartRequest, Target, go_on_with, make_served
 
 logger = logging.getLogger("flowkit.queues")
@@ -48,7 +49,7 @@ class Driver:
     ) -> DriveStatus:
         """Drive the run until it finishes or waits; raises the errors of `drive`."""
         while True:
-            details = await asyncio.to_thread(self.journal.show, run_id, user=user, session=session)
+            details = await wait_in_thread(self.journal.show, run_id, user=user, session=session)
             if details is None:
                 raise RunError(f"there is no run {run_id!r} in {self.journal.name!r}")
             summary = details.summary
@@ -109,9 +110,7 @@ class Driver:
             raise result.error
         if result.status == "failed":
             logger.error("run %s failed: %s", identity.run_id, result.error, extra={"run_id": identity.run_id})
-        found = await asyncio.to_thread(
-            self.journal.find, identity.run_id, user=identity.user, session=identity.session
-        )
+        found = await wait_in_thread(self.journal.find, identity.run_id, user=identity.user, session=identity.session)
         if found is None or found.status in (*OVER, "cancelling"):
             return True
         # Else it is changed code, a full disk, or a process that leaves: the journal says that it hasn't ended.
@@ -193,11 +192,11 @@ async def _opened(journal: Journal | str | Path | None) -> AsyncGenerator[Journa
     if isinstance(journal, Journal):
         yield journal
         return
-    opened = await asyncio.to_thread(Journal, journal or default_journal())
+    opened = await wait_in_thread(Journal, journal or default_journal())
     try:
         yield opened
     finally:
-        await asyncio.to_thread(opened.close)
+        await wait_in_thread(opened.close)
 
 
 def _say_status(details: RunDetails) -> DriveStatus:

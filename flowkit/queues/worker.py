@@ -18,6 +18,7 @@ from flowkit.identity import RunIdentity
 from flowkit.queues.driver import Driver
 from flowkit.runs.queue import JournalQueue, RunQueue
 from flowkit.runs.requests import identify
+from flowkit.stores.waiting import wait_in_thread
 
 logger = logging.getLogger("flowkit.queues")
 
@@ -133,7 +134,7 @@ class QueueWorker:
         """Find what nobody drives."""
         if len(self._tasks) >= self._at_once:
             return
-        found = await asyncio.to_thread(self.driver.journal.stopped, LOOKED_AT)
+        found = await wait_in_thread(self.driver.journal.stopped, LOOKED_AT)
         runs = [identify(summary) for summary in found if summary.name in self.driver.served.targets]
         if len(found) < LOOKED_AT:
             self._waits.keep([*runs, *self._tasks.values()])
@@ -167,7 +168,7 @@ class QueueWorker:
     async def _pass_on(self, run: RunIdentity) -> None:
         """Announce a released run to the other workers; one that isn't announced is found by them."""
         try:
-            found = await asyncio.to_thread(self.driver.journal.find, run.run_id, user=run.user, session=run.session)
+            found = await wait_in_thread(self.driver.journal.find, run.run_id, user=run.user, session=run.session)
         except FlowkitError as error:
             logger.warning(
                 "run %s is released, but the workers couldn't be notified: %s",

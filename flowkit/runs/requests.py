@@ -21,6 +21,7 @@ from flowkit.journal import Approval, Journal, RunDetails, RunSummary
 from flowkit.journal.store import OVER
 from flowkit.journal.unfinished_messages import recall
 from flowkit.runs.run import Run
+from flowkit.stores.waiting import wait_in_thread
 
 logger = logging.getLogger("flowkit.runs")
 
@@ -95,7 +96,7 @@ class Requests:
     async def _is_writing(self, identity: RunIdentity) -> bool:
         """Return whether a write of the run is in flight."""
         try:
-            details = await asyncio.to_thread(
+            details = await wait_in_thread(
                 self._journal.show, identity.run_id, user=identity.user, session=identity.session
             )
         except FlowkitError:
@@ -113,14 +114,14 @@ class Requests:
                 logger.warning("what is asked of the runs here can't be read: %s", error)
 
     async def _look(self) -> None:
-        asked = await asyncio.to_thread(self._journal.runs, status="cancelling", limit=MOST)
+        asked = await wait_in_thread(self._journal.runs, status="cancelling", limit=MOST)
         for summary in asked:
             run = self._runs.get(identify(summary))
             if run is not None:
                 run.cancel()
         for identity, run in list(self._runs.items()):
             if run.pending:
-                details = await asyncio.to_thread(
+                details = await wait_in_thread(
                     self._journal.show, identity.run_id, user=identity.user, session=identity.session
                 )
                 for approval in () if details is None else details.approvals.values():
@@ -134,7 +135,7 @@ def identify(summary: RunSummary) -> RunIdentity:
 
 async def end_if_asked(journal: Journal, run: RunIdentity) -> None:
     """Write the end of a run that was cancelled here because of a request; a recipe's else stays open, to be resumed."""
-    details = await asyncio.to_thread(journal.show, run.run_id, user=run.user, session=run.session)
+    details = await wait_in_thread(journal.show, run.run_id, user=run.user, session=run.session)
     if details is not None and details.summary.status == "cancelling" and not details.summary.is_held:
         with suppress(RunBusy):
             await end_stopped(journal, details, "cancelled", "it was cancelled")

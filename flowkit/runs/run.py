@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 from flowkit.codec import JSON
@@ -25,7 +26,7 @@ T = TypeVar("T")
 class Run(Generic[ResultT]):
     """A run of an agent or a recipe; it owns its task. Iterate over it for its events. `id` is its `run_id`."""
 
-    def __init__(self, work: Work[ResultT], on_end: Callable[[], object]) -> None:
+    def __init__(self, work: Work[ResultT], on_end: Callable[["Run[ResultT]"], object] | None = None) -> None:
         self.log = work.log
         self.id = work.log.run_id
         self._work = work
@@ -33,7 +34,8 @@ class Run(Generic[ResultT]):
         self._is_asked = False
         """Whether a caller waits for the result, and so learns of a failure."""
         self._task = asyncio.create_task(drive(work), name=f"run {self.id}")
-        self._task.add_done_callback(lambda _: (self.log.close(), on_end()))
+        self._on_end = on_end
+        self._task.add_done_callback(self._end)
 
     def __del__(self) -> None:
         # As asyncio does with an exception that nobody asked for: in a service whose viewers only see the events, a
@@ -43,6 +45,11 @@ class Run(Generic[ResultT]):
             error = None if self._task.cancelled() else self._task.exception()
             cause = error if error is not None else self._task.result().error
             logger.error("run %s failed: %s", self.id, cause, extra={"run_id": self.id})
+
+    def _end(self, task: asyncio.Task[ResultT]) -> None:
+        self.log.close()
+        if self._on_end is not None:
+            self._on_end(self)
 
     def __repr__(self) -> str:
         return f"<run {self.id}: {self.status}>"
@@ -154,9 +161,10 @@ class RunsAtWork(Generic[ResultT]):
 
     def start(self, work: Work[ResultT], identity: RunIdentity, inputs: object = None) -> Run[ResultT]:
         """Start a run; until it has finished, others find it by its identity if the user is known to be the same."""
-        run = Run(work, on_end=lambda: self._forget(identity, run))
-        if identity.can_be_joined:
-            self._runs[identity] = run, inputs
+        if not identity.can_be_joined:
+            return Run(work)
+        run = Run(work, partial(self._forget, identity))
+        self._runs[identity] = run, inputs
         return run
 
     def _forget(self, identity: RunIdentity, run: Run[ResultT]) -> None:

@@ -58,7 +58,6 @@ class Tool(Generic[P, R_co]):
     def __init__(
         self, callee: Callee, options: Options, *, is_method: bool = False, is_class_method: bool = False
     ) -> None:
-        options.check(callee.name)
         check_closure(callee, options)
         self.pool: PoolName | None = options.pool
         has_signature = isinstance(callee, FunctionCallee)
@@ -389,9 +388,10 @@ class Tool(Generic[P, R_co]):
         """
         try:
             values = {name: canonicalize(value, secret_key) for name, value in arguments.values.items()}
-            if secrets := self.secrets:
+            if self.secrets:
                 values = {
-                    name: hash_secret(dump_sorted(form), secret_key) if secrets.touch(name) else form
+                    # Every argument, since one where none belongs may repeat a secret.
+                    name: hash_secret(dump_sorted(form), secret_key)
                     for name, form in values.items()
                 }
         except (NotKeyable, RecursionError):

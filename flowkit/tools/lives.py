@@ -5,8 +5,8 @@ which takes as long as the slowest, and closed in parallel.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 from flowkit.context import Context
@@ -16,13 +16,17 @@ Life = Callable[[Context[Any]], AbstractAsyncContextManager[None]]
 """Holds what tools need, such as a connection, from a run's start to its end."""
 
 
-@asynccontextmanager
-async def open_lives(lives: Iterable[Life | None], context: Context[Any]) -> AsyncGenerator[None]:
+def open_lives(lives: Iterable[Life | None], context: Context[Any]) -> AbstractAsyncContextManager[None]:
     """Open each of these once for one run; if one can't be opened, close the others."""
     distinct = [life for life in dict.fromkeys(lives) if life is not None]
-    if not distinct:
-        yield
-        return
+    return _open_all(distinct, context) if distinct else _NO_LIVES
+
+
+_NO_LIVES = nullcontext()
+
+
+@asynccontextmanager
+async def _open_all(distinct: Sequence[Life], context: Context[Any]) -> AsyncGenerator[None]:
     held = [_Held(life, context) for life in distinct]
     try:
         await asyncio.gather(*(one.opened for one in held))

@@ -12,7 +12,7 @@ from unicodedata import normalize
 from flowkit.context import Context
 from flowkit.errors import DefinitionError
 from flowkit.identity import SCOPES, Scope
-from flowkit.masking import NO_SECRETS, SecretPlaces
+from flowkit.masking import LONG_ECHO, NO_SECRETS, SecretPlaces
 from flowkit.option_checks import (
     COUNT,
     FLAG,
@@ -123,7 +123,10 @@ class Options:
             raise DefinitionError.about(tool, problem)
 
     def _problems(self) -> Iterator[str]:
-        misfit = find_misfit({field.name: getattr(self, field.name) for field in fields(self)}, _EXPECTED)
+        given = {name: value for name, default in _DEFAULTS.items() if (value := getattr(self, name)) is not default}
+        if not given:
+            return  # as most tools have it
+        misfit = find_misfit(given, _EXPECTED)
         if misfit is not None:
             yield misfit
         if self.effect is not None and self.effect not in EFFECTS:
@@ -152,6 +155,9 @@ class Options:
             yield "cache_errors needs a ttl"
         if self.max_result_chars is not None and self.max_result_chars < 1:
             yield f"max_result_chars is {self.max_result_chars!r}, expected 1 or more"
+
+
+_DEFAULTS: Mapping[str, object] = {field.name: field.default for field in fields(Options)}
 
 
 def to_seconds(time: float | timedelta | None) -> float | None:
@@ -200,11 +206,13 @@ def placeholders(template: str) -> tuple[str, ...]:
 def fill(template: str, values: Mapping[str, Any], secrets: SecretPlaces = NO_SECRETS) -> str:
     """Fill in a resource; a value that is None, secret or still a reference is replaced by its family, `order:*`."""
     text = ""
+    found = [secret for secret in secrets.find(values) if len(secret) >= LONG_ECHO] if secrets else ()
     for literal, path, _, _ in Formatter().parse(template):
         text += literal
         if path is not None:
             is_secret = bool(secrets) and secrets.hold_at(path.split("."))
-            text += "*" if is_secret else _show(_look_up(path, values))
+            shown = "*" if is_secret else _show(_look_up(path, values))
+            text += "*" if any(secret in shown for secret in found) else shown
     return text
 
 

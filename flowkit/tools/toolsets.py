@@ -203,7 +203,7 @@ class Toolset:
     def specs(self, target: Target | None = None, *, references: bool = False) -> tuple[ToolSpec, ...]:
         """Return the specifications for the model; `references` lets one call use another's result in the same turn."""
         return tuple(
-            _make_spec(wire_name, self._tools[name], target or self.target, references)
+            _find_spec(wire_name, self._tools[name], target or self.target, references)
             for wire_name, name in self.aliases.items()
         )
 
@@ -311,6 +311,18 @@ def takes_references(tool: AnyTool) -> bool:
     For a tool that can do harm, its author must agree.
     """
     return tool.accepts_references or (tool.effect == "read" and not tool.approval)
+
+
+_specs: WeakKeyDictionary[AnyTool, dict[tuple[str, Target, bool], ToolSpec]] = WeakKeyDictionary()
+"""Made once: each request holds those of all its tools for as long as its answer comes."""
+
+
+def _find_spec(wire_name: str, tool: AnyTool, target: Target, references: bool) -> ToolSpec:
+    known = _specs.setdefault(tool, {})
+    spec = known.get((wire_name, target, references))
+    if spec is None:
+        spec = known[wire_name, target, references] = _make_spec(wire_name, tool, target, references)
+    return spec
 
 
 def _make_spec(wire_name: str, tool: AnyTool, target: Target, references: bool) -> ToolSpec:

@@ -22,6 +22,7 @@ from flowkit import codec
 from flowkit.codec import JSON
 from flowkit.events import Event, EventLog, RunFinished, dump_event, merge
 from flowkit.journal import Journal
+from flowkit.stores.waiting import wait_in_thread
 
 BLOCK_EVENTS = 256
 """A chunk ends where a block of so many events does."""
@@ -249,7 +250,7 @@ class Follower:
             return None, True
         self._has_news = False
         # The state first: what is written between the two questions is then read, or asked for again.
-        found = await asyncio.to_thread(self._journal.find, self._run_id, user=self._user)
+        found = await wait_in_thread(self._journal.find, self._run_id, user=self._user)
         if found is not None and self._stop_listening is None and not self._is_closed:
             loop = asyncio.get_running_loop()
             self._stop_listening = self._journal.listen(found, lambda: _call_soon(loop, self._notice))
@@ -262,7 +263,7 @@ class Follower:
         return rows, not goes_on
 
     async def _read_rows(self, journal: Journal, before: int | None) -> RecordedBatch | None:
-        rows = await asyncio.to_thread(journal.event_rows, self._run_id, self._after, before, user=self._user)
+        rows = await wait_in_thread(journal.event_rows, self._run_id, self._after, before, user=self._user)
         return RecordedBatch(rows) if rows else None
 
     async def _wait(self) -> None:

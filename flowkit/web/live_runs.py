@@ -17,6 +17,7 @@ from flowkit.journal import Journal, RunDetails
 from flowkit.runs.queue import RunQueue
 from flowkit.runs.requests import Requests, end_if_asked, identify
 from flowkit.runs.run import Run
+from flowkit.stores.waiting import wait_in_thread
 from flowkit.web.endpoints import RequestRefused
 from flowkit.web.served import Served, StartRequest, go_on_with
 
@@ -78,7 +79,7 @@ class LiveRuns:
             await self.start(go_on_with(details))
             return
         summary = details.summary
-        await asyncio.to_thread(self._journal.requeue, summary.run_id, user=summary.user, session=summary.session)
+        await wait_in_thread(self._journal.requeue, summary.run_id, user=summary.user, session=summary.session)
         await self.queue.put(identify(summary), summary.name)
 
     async def start(self, wanted: StartRequest) -> Live:
@@ -168,7 +169,7 @@ class LiveRuns:
         Later requests see that no process drives the run, and resume it themselves.
         """
         session = run.session or ...  # without one, the run went on in the session in which it began
-        details = await asyncio.to_thread(self._journal.show, run.run_id, user=run.user, session=session)
+        details = await wait_in_thread(self._journal.show, run.run_id, user=run.user, session=session)
         if details is None or not details.can_go_on or self.is_leaving:
             return
         if details.summary.status == "cancelling":

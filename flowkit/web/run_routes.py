@@ -16,6 +16,7 @@ from flowkit.errors import ConfigurationError, RunBusy, RunError, StoreError, To
 from flowkit.executor import Approve, Deny
 from flowkit.journal import Done, Fail, Journal, Resolution, Retry, RunDetails
 from flowkit.runs.requests import end_stopped
+from flowkit.stores.waiting import wait_in_thread
 from flowkit.web import records
 from flowkit.web.endpoints import Answer, Asked, Endpoint, Nothing, RequestBody, RequestRefused
 from flowkit.web.following import Follower
@@ -118,7 +119,7 @@ class RunRoutes:
     async def begin(self, wanted: StartRequest) -> Live | None:
         """Start or join the run; None if the journal has it and it isn't driven here."""
         live = self._runs.find(wanted.user, wanted.run_id)
-        if live is None and await asyncio.to_thread(self._journal.find, wanted.run_id, user=wanted.user) is not None:
+        if live is None and await wait_in_thread(self._journal.find, wanted.run_id, user=wanted.user) is not None:
             return None
         try:
             if live is None:
@@ -139,13 +140,13 @@ class RunRoutes:
         after = read_event_id(asked.headers.get("last-event-id") or asked.query.get("after"))
         if self._runs.find_log(asked.user, asked.run) is not None:
             return self.stream_events(asked, asked.run, after)
-        found = await asyncio.to_thread(records.find_run, self._journal, asked.user, asked.run)
+        found = await wait_in_thread(records.find_run, self._journal, asked.user, asked.run)
         if found is None:
             raise records.no_run()
         status = records.say_status(found)
         if status == "stopped" and self._runs.queue is not None:
             status = "running"  # a worker goes on with it
-        if status not in records.OPEN and not await asyncio.to_thread(
+        if status not in records.OPEN and not await wait_in_thread(
             self._journal.event_rows, asked.run, after, None, 1, user=asked.user
         ):
             return Response(status_code=204, headers={"flowkit-run": asked.run, "flowkit-run-status": status})
@@ -214,7 +215,7 @@ class RunRoutes:
         """List the user's runs, newest first."""
         query = asked.query
         try:
-            found = await asyncio.to_thread(
+            found = await wait_in_thread(
                 self._list.read,
                 asked.user,
                 status=query.get("status"),
@@ -275,7 +276,7 @@ class RunRoutes:
         if details.summary.status in records.OVER:
             raise RequestRefused(409, f"the run is {details.summary.status}")
         try:
-            await asyncio.to_thread(
+            await wait_in_thread(
                 self._journal.decide,
                 run_id,
                 call,
@@ -321,7 +322,7 @@ class RunRoutes:
             return JSONResponse({"run": asked.run}, 202)
         details = await self._get(asked)
         summary = details.summary
-        if not await asyncio.to_thread(
+        if not await wait_in_thread(
             self._journal.request_cancel, asked.run, user=asked.user, session=details.summary.session
         ):
             raise RequestRefused(409, f"the run is {summary.status}")
@@ -354,7 +355,7 @@ class RunRoutes:
         run_id = body.run or records.make_run_id()
         results = records.as_json(body.results or {})
         try:
-            await asyncio.to_thread(
+            await wait_in_thread(
                 read_fork, self._journal, ForkPoint(asked.run, body.at, asked.user, summary.session, results)
             )
         except RunError as error:
@@ -370,7 +371,7 @@ class RunRoutes:
         resolution = _read_resolution(body)
         await self._get(asked)
         try:
-            settled = await asyncio.to_thread(
+            settled = await wait_in_thread(
                 self._journal.resolve, asked.run, body.call, resolution, by=asked.user or "", user=asked.user
             )
         except RunError as error:  # it is driven, or not in doubt
@@ -382,7 +383,7 @@ class RunRoutes:
 
     async def _get(self, asked: Asked, run_id: str | None = None) -> RunDetails:
         try:
-            return await asyncio.to_thread(records.get_run, self._journal, asked.user, run_id or asked.run)
+            return await wait_in_thread(records.get_run, self._journal, asked.user, run_id or asked.run)
         except StoreError as error:
             raise RequestRefused(500, str(error)) from error
 
@@ -395,7 +396,7 @@ class RunRoutes:
             return
         if summary.name not in self._served.targets:
             # Another server's, or a worker's: whoever has its code goes on with it.
-            await asyncio.to_thread(self._journal.requeue, summary.run_id, user=summary.user, session=summary.session)
+            await wait_in_thread(self._journal.requeue, summary.run_id, user=summary.user, session=summary.session)
             return
         with suppress(RunBusy):  # somebody has begun to drive it meanwhile
             await self._go_on(details)

@@ -5,7 +5,6 @@ Only this module distinguishes agents from recipes.
 Limits per user, and time limits for clients.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from flowkit.recipes import Recipe
 from flowkit.recipes.data import hash_recipe
 from flowkit.runs.options import check_identity
 from flowkit.runs.run import Run
+from flowkit.stores.waiting import wait_in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class Served:
             check_identity(target.tools, wanted.user, wanted.session)
             inputs, code = Given(wanted.message).to_json(), ""
         session = ... if wanted.session is None else wanted.session
-        known = await asyncio.to_thread(journal.show, wanted.run_id, user=wanted.user, session=session)
+        known = await wait_in_thread(journal.show, wanted.run_id, user=wanted.user, session=session)
         if known is not None:
             if known.inputs != inputs or known.summary.name != target.name:
                 raise RunError(f"run {wanted.run_id!r} began with other inputs")

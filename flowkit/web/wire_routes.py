@@ -4,7 +4,6 @@ A browser's history can't be trusted: only the new message is read from a reques
 an approval. Earlier messages, pending approvals and their arguments come from the journal.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Annotated, cast
@@ -14,6 +13,7 @@ from starlette.responses import Response
 
 from flowkit.codec import JSON
 from flowkit.journal import Journal
+from flowkit.stores.waiting import wait_in_thread
 from flowkit.web import records
 from flowkit.web.endpoints import Answer, Asked, Endpoint, Loose, RequestRefused
 from flowkit.web.live_runs import LiveRuns
@@ -101,7 +101,7 @@ class WireRoutes:
     async def go_on_reading(self, asked: Asked) -> Answer:
         """Stream the chat's live run from its beginning; 204 if none is live."""
         version = _read_version(asked)
-        found = await asyncio.to_thread(self._journal.runs, session=asked.path["chat"], user=asked.user, limit=20)
+        found = await wait_in_thread(self._journal.runs, session=asked.path["chat"], user=asked.user, limit=20)
         live = next((run for run in found if run.is_held or records.say_status(run) in records.OPEN), None)
         if live is None:
             return Response(status_code=204)
@@ -152,13 +152,13 @@ class WireRoutes:
         """Record the decisions; return the number of the last event before they take effect."""
         if any(verdict.run != run_id for verdict in verdicts):
             raise RequestRefused(422, "approvals of one run at a time")
-        found = await asyncio.to_thread(records.get_run, self._journal, asked.user, run_id)
+        found = await wait_in_thread(records.get_run, self._journal, asked.user, run_id)
         log = self._runs.find_log(asked.user, run_id)
         if log is not None and log.events:
             last = log.events[-1].seq
         else:
             session = found.summary.session
-            last = await asyncio.to_thread(self._journal.last_seq, run_id, user=asked.user, session=session)
+            last = await wait_in_thread(self._journal.last_seq, run_id, user=asked.user, session=session)
         for verdict in verdicts:
             try:
                 await self._routes.decide_on(

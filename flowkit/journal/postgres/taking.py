@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Any, cast
 
 from flowkit.errors import CodeChanged, RunBusy, RunError
+from flowkit.journal.driver_lease import describe_holder
 from flowkit.journal.postgres.link import PostgresLink, Rows
 from flowkit.journal.postgres.reading import RunReader, choose, find_runs
 from flowkit.journal.postgres.session import ANSWER_S
@@ -148,7 +149,7 @@ class Taking:
     def _take_over(self, link: PostgresLink, seen: Seen) -> Taken:
         wanted = self._wanted
         if seen.is_held:
-            raise RunBusy(f"run {wanted.run_id!r} is driven by another process ({seen.holder})")
+            raise RunBusy(f"run {wanted.run_id!r} is driven by another process: {describe_holder(seen.holder)}")
         is_over = seen.status in OVER
         if seen.code != to_column(wanted.code) and not is_over and not wanted.allow_changed:
             raise CodeChanged(f"run {wanted.run_id!r} began with other code; pass allow_changed=True to resume it")

@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 from urllib.parse import quote
 
 from flowkit.errors import StoreError
+from flowkit.journal.sqlite.reading import Damaged
 from flowkit.journal.sqlite.schema import VERSION, check_not_newer, connect, create_tables, read_version
 from flowkit.journal.store import Commits
 from flowkit.stores.folders import hold_folder, make_private_file, refuse_network
@@ -85,6 +86,15 @@ class JournalFile:
             kind: Literal["FULL", "NORMAL"] = "FULL" if is_durable else "NORMAL"
             self._connections[place] = connect(self.path, synchronous=kind)
         return self._connections[place]
+
+    def renew_writer(self, *, is_durable: bool) -> None:
+        """Replace a connection whose statements can't be finished: they would keep its locks."""
+        place = (os.getpid(), is_durable)
+        before = self._connections.pop(place, None)
+        if before is not None:
+            # Opened first: SQLite removes its log with the last connection.
+            self.writer(is_durable=is_durable).execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+            before.close()
 
     def reader(self) -> sqlite3.Connection:
         """Open a connection for the caller's thread, which closes it; it reads committed data."""
@@ -205,6 +215,8 @@ class Transactions:
         try:
             with closing(self.file.reader()) as connection:
                 return operation(connection)
+        except Damaged as error:
+            raise self._explain_damage(error) from error
         except sqlite3.Error as error:
             raise StoreError(f"the journal {self._name!r} can't be read: {error}") from error
 
@@ -212,6 +224,9 @@ class Transactions:
         """Run `operation` as a transaction."""
         try:
             result = self._transact(operation, is_durable)
+        except Damaged as error:
+            self.file.renew_writer(is_durable=is_durable)
+            raise self._explain_damage(error) from error
         except sqlite3.Error as error:
             raise StoreError(f"the journal {self._name!r} can't be written: {error}") from error
         if is_durable:
@@ -219,6 +234,10 @@ class Transactions:
         else:
             self.commits.normal += 1
         return result
+
+    def _explain_damage(self, error: Damaged) -> StoreError:
+        way_out = f"restore the file from a copy, or remove the run: Journal(…).delete({error.run!r})"
+        return StoreError(f"the journal {self._name!r} is damaged: {error}; {way_out}")
 
     def _transact(self, operation: Callable[[sqlite3.Connection], T], is_durable: bool) -> T:
         self.file.open()

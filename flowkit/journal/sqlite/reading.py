@@ -1,12 +1,14 @@
 """Read a journal's file: one run in full, lists of runs, and the messages of a session."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from itertools import islice
 from types import EllipsisType
 from typing import Any
 
 from flowkit.codec import JSON
+from flowkit.errors import FlowkitError
 from flowkit.journal.driver_lease import RunLease
 from flowkit.journal.records import Approval, Recorded, RecordedTurn, RunDetails, RunSummary
 from flowkit.journal.rows import (
@@ -82,24 +84,48 @@ def read_summary(connection: sqlite3.Connection, run: int, holding: Holding) -> 
     return next(iter(read_summaries(rows, holding)), None)
 
 
+class Damaged(Exception):
+    """A run whose columns can't be read; `run` names it."""
+
+    def __init__(self, run: str, error: Exception) -> None:
+        super().__init__(f"run {run!r} can't be read ({error})")
+        self.run = run
+
+
+@contextmanager
+def naming_damage(run: str) -> Generator[None]:
+    """Name the run whose columns can't be read; SQLite reports a text that is none as an error of the statement."""
+    try:
+        yield
+    except FlowkitError:
+        raise
+    except (ValueError, TypeError, LookupError) as error:
+        raise Damaged(run, error) from error
+    except sqlite3.OperationalError as error:
+        if "decode" not in str(error):
+            raise
+        raise Damaged(run, error) from error
+
+
 def read_details(connection: sqlite3.Connection, run: int, holding: Holding, blobs: Blobs) -> RunDetails | None:
     """Read the run of this number as its rows are; None when there is no such run."""
     summary = read_summary(connection, run, holding)
     if summary is None:
         return None
-    code, inputs, output, messages = connection.execute(
-        "SELECT code, inputs, output, messages FROM run WHERE id = ?", (run,)
-    ).fetchone()
-    return RunDetails(
-        summary=summary,
-        code=from_column(code),
-        inputs=from_text(inputs),
-        output=from_text(output),
-        messages=tuple(read_list(messages)),
-        nodes=_read_nodes(connection, run, blobs),
-        turns=_read_turns(connection, run),
-        approvals=read_approvals(connection, run),
-    )
+    with naming_damage(summary.run_id):
+        code, inputs, output, messages = connection.execute(
+            "SELECT code, inputs, output, messages FROM run WHERE id = ?", (run,)
+        ).fetchone()
+        return RunDetails(
+            summary=summary,
+            code=from_column(code),
+            inputs=from_text(inputs),
+            output=from_text(output),
+            messages=tuple(read_list(messages)),
+            nodes=_read_nodes(connection, run, blobs),
+            turns=_read_turns(connection, run),
+            approvals=read_approvals(connection, run),
+        )
 
 
 def read_conversation(
@@ -124,7 +150,8 @@ def read_conversation(
     messages: list[JSON] = []
     for run, said in reversed(rows):
         if said is not None:
-            messages += read_list(said)
+            with naming_damage(f"number {run} of session {session}"):
+                messages += read_list(said)
         elif (details := read_details(connection, run, holding, blobs)) is not None:
             messages += recall(show_doubt(details))
     return messages

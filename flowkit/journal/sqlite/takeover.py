@@ -14,7 +14,7 @@ from flowkit.journal.driver_lease import RunLease
 from flowkit.journal.records import RunDetails, RunSummary
 from flowkit.journal.rows import from_optional_column, from_text, place_text, to_column, to_optional_column, to_text
 from flowkit.journal.sqlite.holding import Holding
-from flowkit.journal.sqlite.reading import read_details
+from flowkit.journal.sqlite.reading import naming_damage, read_details
 from flowkit.journal.sqlite.writing import put_kept
 from flowkit.journal.store import OVER, SEQ_GAP, Blobs, RunPlace, Taken, WantedRun, describe_several
 
@@ -27,12 +27,21 @@ def take_run(connection: sqlite3.Connection, wanted: WantedRun, holding: Holding
         if wanted.must_exist:
             raise RunError(f"there is no run {run_id!r} to resume; pass a message to start one")
         return _begin(connection, wanted, holding)
+    with naming_damage(run_id):
+        return _take_again(connection, number, wanted, holding, blobs)
+
+
+def _take_again(
+    connection: sqlite3.Connection, number: int, wanted: WantedRun, holding: Holding, blobs: Blobs
+) -> Taken:
+    """Take over the run of this number."""
+    run_id = wanted.run_id
     code, inputs, status, fence_before, *lease_columns = connection.execute(
         "SELECT code, inputs, status, fence, holder, boot, until, until_wall FROM run WHERE id = ?", (number,)
     ).fetchone()
     lease = RunLease(*lease_columns)
     if holding.is_held(number, lease):
-        raise RunBusy(f"run {run_id!r} is driven by another process ({lease.holder})")
+        raise RunBusy(f"run {run_id!r} is driven by another process: {lease.describe(holding.clock)}")
     if code != to_column(wanted.code) and status not in OVER and not wanted.allow_changed:
         raise CodeChanged(f"run {run_id!r} began with other code; pass allow_changed=True to resume it")
     if not wanted.ignores_inputs and wanted.inputs is not None and from_text(inputs) != wanted.inputs:

@@ -1,15 +1,17 @@
-"""What a request says is not to be done: "Don't cancel AP-1234", "취소하지 마세요".
+"""Find the parts of a request that forbid something ("Don't cancel AP-1234", "취소하지 마세요") or only ask about it.
 
-Embeddings hardly tell it from its contrary, so such clauses are taken out before a tool is chosen. A clause that asks
-not to forget something asks for it.
+Embeddings hardly distinguish a request from its negation, so such clauses are removed before a tool is chosen. A
+clause that asks not to forget something is a request.
 """
 
 import re
 
+from flowkit.models.offline.korean import count_called_for
 from flowkit.models.offline.korean_numbers import HANGUL
 
+# A verb's 고 joins clauses; 재고 (stock), 창고 and 신고 are nouns.
 _CLAUSE_END = re.compile(
-    r"(?<=[.!?;,\n])\s+|\n|(?<=[가-힣]고)\s+(?!싶|있|계|나)|(?<=지만)\s+|\s+(?=but\b|and (?:do not|don't|don’t|never)\b)",
+    r"(?<=[.!?;,\n])\s+|\n|(?<=[하주말되있없가오내받넣담빼꾸먹]고)\s+(?!싶|있|계|나)|(?<=지만)\s+|\s+(?=but\b|and (?:do not|don't|don’t|never)\b)",
     re.IGNORECASE,
 )
 _KOREAN = re.compile(
@@ -47,6 +49,25 @@ def leave_declined_out(request: str) -> tuple[str, list[str]]:
     if not declined:
         return request, []
     return " ".join(filter(str.strip, kept)), [clause.strip(" ,.;!") for clause in declined]
+
+
+_WOULD = re.compile(r"(?P<act>\S+?)(?:하|되)?면\s.*(?:\?|나요|까요|가요|[돼되]요|되죠|얼마|어떻게|뭐)")
+_IF = re.compile(r"\b(?:if|when|once) (?:i|we|you|they) (?P<act>\w+)", re.IGNORECASE)
+
+
+def only_asks_about(part: str, tool_name: str) -> bool:
+    """Return True if the part asks about the consequences of an action, which is no request to do it.
+
+    >>> only_asks_about("HT-2001 취소하면 위약금 있나요?", "cancel_booking")
+    True
+    >>> only_asks_about("부산까지 2 kg 보내면 얼마예요?", "quote_fee")
+    False
+    """
+    would = _WOULD.search(part)
+    if would is not None:
+        return count_called_for(would["act"], tool_name) > 0
+    supposed = _IF.search(part)
+    return supposed is not None and supposed["act"].casefold() in re.split(r"[\W_]+", tool_name.casefold())
 
 
 def _declines(clause: str) -> bool:

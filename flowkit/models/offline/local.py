@@ -93,7 +93,7 @@ class LocalModel:
         if results:
             own_names = {tool.name: tool.own_name or tool.name for tool in request.tools}
             named = [replace(result, name=own_names.get(result.name, result.name)) for result in results]
-            for delta in _say(show_results(named)):
+            for delta in _say(show_results(named, korean=is_korean(last_said(request.messages)))):
                 yield delta
             return
         asked = last_request(request.messages)
@@ -169,12 +169,19 @@ def last_request(messages: Sequence[Message]) -> str:
     for message in reversed(messages):
         match message:
             case UserMessage(content=content):
-                said.append(text_of(content))
+                # A Mac's keyboard and folders may decompose Hangul, which no rule would read.
+                said.append(unicodedata.normalize("NFC", text_of(content)))
             case AssistantMessage(calls=(), text=text) if text.endswith("?"):
                 pass
             case _:
                 break
     return "\n".join(reversed(said))
+
+
+def last_said(messages: Sequence[Message]) -> str:
+    """Return the last thing that the user said."""
+    said = (text_of(one.content) for one in reversed(messages) if isinstance(one, UserMessage))
+    return unicodedata.normalize("NFC", next(said, ""))
 
 
 def last_results(messages: Sequence[Message]) -> list[ToolMessage]:
@@ -200,12 +207,13 @@ def can_read(text: str) -> bool:
 
 def ask_for(missing: Sequence[ChosenTool], asked: str = "") -> str:
     """Write one question for all missing arguments, in the language of the request."""
+    korean = is_korean(asked)
     wanted = "; ".join(
-        f"{' and '.join(name.replace('_', ' ') for name in choice.grounded.missing)} "
-        f"(for {(choice.tool.own_name or choice.tool.name).replace('_', ' ')})"
+        f"{(', ' if korean else ' and ').join(name.replace('_', ' ') for name in choice.grounded.missing)} "
+        f"({'' if korean else 'for '}{(choice.tool.own_name or choice.tool.name).replace('_', ' ')})"
         for choice in missing
     )
-    return f"다음을 알려 주시겠어요? {wanted}?" if is_korean(asked) else f"Please tell me: {wanted}?"
+    return f"다음을 알려 주시겠어요? {wanted}?" if korean else f"Please tell me: {wanted}?"
 
 
 def refuse(beyond: Sequence[str], asked: str = "") -> str:
@@ -233,7 +241,7 @@ def tell_what_to_ask(tools: Sequence[ToolSpec], asked: str = "") -> str:
     examples = [_find_example(tool, korean) for tool in tools]
     if not korean:
         opening = "I am the offline demo model: I only call tools. You can ask, for example:"
-    elif any(map(is_korean, examples)):
+    elif any(is_korean(quoted) for tool in tools for quoted in find_quoted_requests(tool)):
         opening = "저는 오프라인 데모 모델이며 도구를 호출하기만 합니다. 예를 들면 이렇게 요청할 수 있습니다:"
     else:
         opening = "저는 오프라인 데모 모델이며 도구를 호출하기만 합니다. 도구는 다음과 같고, 한국어로 요청해도 됩니다:"

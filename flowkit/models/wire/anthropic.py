@@ -30,7 +30,7 @@ from flowkit.models.base import (
 )
 from flowkit.models.wire.anthropic_words import PAUSES, read_anthropic_error, read_anthropic_usage
 from flowkit.models.wire.chat import read_finish
-from flowkit.models.wire.reading import WireReader, as_arguments, as_text
+from flowkit.models.wire.reading import FAULT_TYPES, WireReader, as_arguments, as_text
 from flowkit.models.wire.reasons import says_error
 
 _REASONS: Mapping[str, FinishReason] = {
@@ -153,7 +153,7 @@ class AnthropicReader(WireReader):
                 return
             case _:
                 is_foreign = not event.get("type") and says_error(event)  # a gateway's own words
-                is_named = event_type in (b"error", b"exception") or str(kind).lower().endswith(_FAULTS)
+                is_named = event_type in FAULT_TYPES or str(kind).lower().endswith(_FAULTS)
                 if is_named or event.get("error") or is_foreign:
                     deltas.append(ErrorDelta(read_anthropic_error(event)))
                     self._ended = True

@@ -12,9 +12,10 @@ import logging
 import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import Protocol
+from types import TracebackType
+from typing import NamedTuple, Protocol
 
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError
@@ -120,24 +121,61 @@ async def stream_deltas(
 ) -> AsyncGenerator[AsyncGenerator[Delta, None], None]:
     """Stream the answer of a byte source as deltas; `patience` limits the time without new data."""
     settings = source.settings
-    async with AsyncExitStack() as stack:
-        opened = _open_anthropic if settings.api == "anthropic" else _open
-        deltas = await stack.enter_async_context(aclosing(await opened(source, request, patience, stack)))
+    opened = await (_open_anthropic if settings.api == "anthropic" else _open)(source, request, patience)
+    async with opened.body, aclosing(opened.deltas) as deltas:
         if settings.text_calls and request.tools and request.tool_choice != "none":
-            deltas = await stack.enter_async_context(aclosing(read_text_calls(deltas, request)))
-        yield deltas
+            async with aclosing(read_text_calls(deltas, request)) as deltas:
+                yield deltas
+        else:
+            yield deltas
 
 
-async def _open(
-    source: ByteSource, request: ModelRequest, patience: Timeout, stack: AsyncExitStack
-) -> AsyncGenerator[Delta, None]:
+class _Body:
+    """The open body of an answer, closed by the first block that is left.
+
+    It is opened outside of a block, where another request may follow a refusal. An `AsyncExitStack` would do the same and
+    take a kilobyte for as long as the answer comes.
+    """
+
+    __slots__ = ("_opening", "chunks")
+
+    def __init__(
+        self, opening: AbstractAsyncContextManager[AsyncIterator[bytes]], chunks: AsyncIterator[bytes]
+    ) -> None:
+        self._opening: AbstractAsyncContextManager[AsyncIterator[bytes]] | None = opening
+        self.chunks = chunks
+
+    @classmethod
+    async def open(cls, source: ByteSource, body: Mapping[str, JSON], headers: Mapping[str, str]) -> "_Body":
+        opening = source.open(body, headers)
+        return cls(opening, await opening.__aenter__())
+
+    async def __aenter__(self) -> AsyncIterator[bytes]:
+        return self.chunks
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            await opening.__aexit__(kind, error, traceback)
+
+
+class _Opened(NamedTuple):
+    """A body, and its deltas."""
+
+    body: _Body
+    deltas: AsyncGenerator[Delta, None]
+
+
+async def _open(source: ByteSource, request: ModelRequest, patience: Timeout) -> _Opened:
     settings = known = recall(source.settings)
     is_chat = settings.api == "chat"
     headers = await source.make_headers(request)
     while True:
         body = build_chat_body(request, settings) if is_chat else build_responses_body(request, settings)
         try:
-            chunks = await stack.enter_async_context(source.open(body, headers))
+            opened = await _Body.open(source, body, headers)
         except ModelError as error:
             # Each round takes one form out, so they end.
             adapted = adapt(settings, request, error)
@@ -147,34 +185,28 @@ async def _open(
         else:
             if settings is not known:
                 learn(settings)
-            return _read(chunks, ChatReader() if is_chat else ResponsesReader(), patience)
+            return _Opened(opened, _read(opened.chunks, ChatReader() if is_chat else ResponsesReader(), patience))
 
 
-async def _open_anthropic(
-    source: ByteSource, request: ModelRequest, patience: Timeout, stack: AsyncExitStack
-) -> AsyncGenerator[Delta, None]:
+async def _open_anthropic(source: ByteSource, request: ModelRequest, patience: Timeout) -> _Opened:
     answer = AnthropicAnswer(source.settings, request)
     headers = await source.make_headers(request)
     try:
-        chunks = await stack.enter_async_context(source.open(answer.make_body(), headers))
+        opened = await _Body.open(source, answer.make_body(), headers)
     except ModelError as error:
         body = answer.make_body_without_thinking(error)
         if body is None:
             raise
-        chunks = await stack.enter_async_context(source.open(body, headers))
-    return _read_on(source, answer, chunks, headers, patience)
+        opened = await _Body.open(source, body, headers)
+    return _Opened(opened, _read_on(source, answer, opened, headers, patience))
 
 
 async def _read_on(
-    source: ByteSource,
-    answer: AnthropicAnswer,
-    chunks: AsyncIterator[bytes],
-    headers: Mapping[str, str],
-    patience: Timeout,
+    source: ByteSource, answer: AnthropicAnswer, opened: _Body, headers: Mapping[str, str], patience: Timeout
 ) -> AsyncGenerator[Delta, None]:
     """Read the answer across the pauses that the server makes in it."""
-    async with AsyncExitStack() as stack:
-        while True:
+    while True:
+        async with opened as chunks:
             reader, watch, keys = answer.make_reader(), _Watch(patience), _keys_of(chunks)
             async for chunk in chunks:
                 deltas = reader.feed(chunk)
@@ -187,16 +219,16 @@ async def _read_on(
                     else:
                         for told in answer.take(delta):
                             yield told
+                deltas.clear()  # the next chunk may take minutes to come
             deltas = reader.end()
             mask_errors(deltas, keys)
             for delta in deltas:
                 for told in answer.take(delta):
                     yield told
-            body = answer.make_next_body()
-            if body is None:
-                return
-            await stack.aclose()
-            chunks = await stack.enter_async_context(source.open(body, headers))
+        body = answer.make_next_body()
+        if body is None:
+            return
+        opened = await _Body.open(source, body, headers)
 
 
 async def _read(chunks: AsyncIterator[bytes], reader: WireReader, patience: Timeout) -> AsyncGenerator[Delta, None]:
@@ -208,6 +240,7 @@ async def _read(chunks: AsyncIterator[bytes], reader: WireReader, patience: Time
             await asyncio.sleep(0)
         for delta in deltas:
             yield delta
+        deltas.clear()  # the next chunk may take minutes to come
     deltas = reader.end()
     mask_errors(deltas, keys)
     for delta in deltas:

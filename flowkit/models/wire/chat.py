@@ -21,7 +21,16 @@ from flowkit.models.base import (
     ThinkingDelta,
     UsageDelta,
 )
-from flowkit.models.wire.reading import WireReader, as_arguments, as_text, read_error, read_error_event, read_usage
+from flowkit.models.wire.reading import (
+    FAULT_TYPES,
+    WireReader,
+    as_arguments,
+    as_place,
+    as_text,
+    read_error,
+    read_error_event,
+    read_usage,
+)
 from flowkit.models.wire.reasons import says_error
 
 FUNCTION_CALL_SLOT = -1
@@ -48,7 +57,7 @@ class ChatReader(WireReader):
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         choices = event.get("choices")
         usage = event.get("usage")
-        if event.get("error") or event_type == b"error" or (not choices and usage is None and says_error(event)):
+        if event.get("error") or event_type in FAULT_TYPES or (not choices and usage is None and says_error(event)):
             deltas.append(ErrorDelta(read_error(event.get("error")) if choices else read_error_event(event)))
         if isinstance(choices, list):
             for choice in choices:
@@ -85,7 +94,7 @@ class ChatReader(WireReader):
 
     def _read_choice(self, choice: Mapping[str, JSON], event: Mapping[str, JSON], deltas: list[Delta]) -> None:
         index = choice.get("index")
-        number = index if isinstance(index, int) else _as_place(index) or 0
+        number = index if isinstance(index, int) else as_place(index) or 0
         delta = choice.get("delta")
         count = len(deltas)
         if isinstance(delta, dict):
@@ -204,13 +213,6 @@ def _find_finish(choice: Mapping[str, JSON], event: Mapping[str, JSON]) -> JSON:
     return inner or event.get("finish_reason") or choice.get("stop_reason")
 
 
-def _as_place(index: JSON) -> int | None:
-    """Return an index; some servers write the number as text."""
-    if isinstance(index, str) and index.isdecimal() and len(index) < 10:
-        return int(index)
-    return int(index) if isinstance(index, int) or (isinstance(index, float) and index.is_integer()) else None
-
-
 def _read_call(call: Mapping[str, JSON], choice: int) -> CallDelta:
     index = call.get("index")
     body = call.get("function")
@@ -233,7 +235,7 @@ def _read_call(call: Mapping[str, JSON], choice: int) -> CallDelta:
     is_custom = isinstance(custom, dict) or call.get("type") == "custom"
     fields = ("input",) if is_custom else _ARGUMENTS
     return CallDelta(
-        slot=_as_place(index),
+        slot=as_place(index),
         id=None if id == "null" else as_text(id),
         name=as_text(body.get("name")),
         arguments=next((found for field in fields if (found := as_arguments(body.get(field))) is not None), None),

@@ -30,6 +30,8 @@ class ServerClient:
     http: httpx2.AsyncClient
     headers: httpx2.Headers
     """The package's own, the user's, and the key where it is fixed."""
+    sent: httpx2.Request
+    """What stands for each request of the server while its answer is read: its own headers would take 2 KB in each run."""
     _urls: dict[str, httpx2.URL] = field(default_factory=dict[str, httpx2.URL])
 
     def url_of(self, path: str) -> httpx2.URL:
@@ -89,7 +91,7 @@ def _make_client(server: ModelServer) -> ServerClient:
     headers = httpx2.Headers()
     update_headers(headers, package.auth_headers)
     update_headers(headers, package.default_headers)
-    return ServerClient(package, http_client, headers)
+    return ServerClient(package, http_client, headers, httpx2.Request("POST", package.base_url))
 
 
 def update_headers(headers: httpx2.Headers, more: Mapping[str, str | openai.Omit]) -> None:

@@ -71,10 +71,13 @@ _SHOWN = 200
 """How many characters of something unreadable an error shows."""
 
 
+FAULT_TYPES = (b"error", b"exception")
+"""What the `event:` line says of a fault, whatever type its data names."""
+
 _TEMPORARY = ("overloaded", "server_error", "rate_limit", "timeout", "unavailable", "tool_use_failed")
 _PERMANENT = (
     *("invalid", "authentication", "permission", "not_found", "unsupported", "insufficient_quota", "context_length"),
-    *("content_filter", "content_policy", "billing", "bad_request"),
+    *("content_filter", "content_policy", "billing", "bad_request", "validationexception", "accessdenied"),
 )
 """Words by which errors are known to programs: of those that pass, and of those that come back with the same request."""
 
@@ -175,13 +178,13 @@ class WireReader(ABC):
                 deltas.append(ErrorDelta(error))
             return
         if not stripped or stripped.startswith(b":"):  # a comment in the wrong field
-            if event_type == b"error":
+            if event_type in FAULT_TYPES:
                 deltas.append(ErrorDelta(read_error(text)))
             return
         try:
             value = cast(JSON, json.loads(text, strict=False))
         except (ValueError, RecursionError) as unreadable:
-            if event_type == b"error" or ("{" not in text and text_says_error(text)):
+            if event_type in FAULT_TYPES or ("{" not in text and text_says_error(text)):
                 deltas.append(ErrorDelta(read_error(text)))
             elif not is_cut and ("{" in text or isinstance(unreadable, RecursionError)):
                 # Without a brace it is no broken chunk: a comment in the wrong field.
@@ -206,7 +209,7 @@ class WireReader(ABC):
             for item in value:
                 if isinstance(item, dict):
                     self._mend(item, event_type, deltas)
-        elif event_type == b"error" or (isinstance(value, str) and text_says_error(value)):
+        elif event_type in FAULT_TYPES or (isinstance(value, str) and text_says_error(value)):
             deltas.append(ErrorDelta(read_error(value)))
 
     def _mend(self, value: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
@@ -308,6 +311,13 @@ def as_arguments(value: JSON) -> str | None:
 def as_text(value: JSON) -> str | None:
     """Return the text, or None when it is missing, null, empty or no text."""
     return value if isinstance(value, str) and value else None
+
+
+def as_place(index: JSON) -> int | None:
+    """Return an index; some servers write the number as text."""
+    if isinstance(index, str) and index.isdecimal() and len(index) < 10:
+        return int(index)
+    return int(index) if isinstance(index, int) or (isinstance(index, float) and index.is_integer()) else None
 
 
 def _object(value: JSON) -> Mapping[str, JSON]:

@@ -105,8 +105,9 @@ def says_error(event: Mapping[str, JSON]) -> bool:
         event.get(field) for field in ("error", "errors", "exception", "detail", "error_msg", "errorMessage", "fault")
     ):
         return True
-    if event.get("object") == "error" or event.get("type") in ("error", "exception"):
-        return True
+    kind = event.get("type")
+    if event.get("object") == "error" or (isinstance(kind, str) and kind.lower().endswith(("error", "exception"))):
+        return True  # AWS names the kind: throttlingException
     if find_status(dict(event)) is not None or event.get("success") is False or event.get("ok") is False:
         return True
     base = event.get("base_resp")  # MiniMax

@@ -23,7 +23,16 @@ from flowkit.models.base import (
     ThinkingDelta,
     UsageDelta,
 )
-from flowkit.models.wire.reading import WireReader, as_arguments, as_text, read_error, read_error_event, read_usage
+from flowkit.models.wire.reading import (
+    FAULT_TYPES,
+    WireReader,
+    as_arguments,
+    as_place,
+    as_text,
+    read_error,
+    read_error_event,
+    read_usage,
+)
 from flowkit.models.wire.reasons import says_error
 
 _CALLS = ("function_call", "custom_tool_call")
@@ -67,7 +76,9 @@ class ResponsesReader(WireReader):
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         kind = event.get("type") or event_type.decode(errors="replace")
         index = event.get("output_index")
-        slot = index if isinstance(index, int) else self._find_slot(str(kind), event)
+        slot = index if isinstance(index, int) else as_place(index)
+        if slot is None:
+            slot = self._find_slot(str(kind), event)
         match kind:
             case "response.output_text.delta":
                 if (slot, "text") not in self._said:
@@ -117,7 +128,7 @@ class ResponsesReader(WireReader):
             case _:
                 if event.get("object") == "response" and self.read_whole(event, deltas):
                     return
-                if not str(kind).startswith("response.") and says_error(event):
+                if event_type in FAULT_TYPES or (not str(kind).startswith("response.") and says_error(event)):
                     deltas.append(ErrorDelta(read_error_event(event)))
 
     def read_whole(self, answer: Mapping[str, JSON], deltas: list[Delta]) -> bool:

@@ -46,18 +46,43 @@ async def open_bytes(
         with sending(server):
             post = _post if server.api_version is None else _post_to_azure
             answer = await post(client, _PATHS[api], body, sent)
-        del body  # a whole conversation as objects, which would live for as long as the answer comes
+        del body, sent  # a whole conversation as objects, which would live for as long as the answer comes
     except openai.OpenAIError as error:
         raise explain_refusal(error, server, model) from error
     try:
         content_type = answer.headers.get("content-type", "")
         keys = find_keys([answer.request, *(past.request for past in answer.history)], server)
-        async with aclosing(read_bytes(answer, server, clock() - began_s)) as chunks:
+        if not server.timeout.is_split:  # else its time-outs are changed while the answer is read
+            answer.request = client.sent
+        chunks = read_bytes(answer, server, clock() - began_s)
+        try:
             if "html" in content_type:
                 raise explain_body(content_type, mask_keys(await _read_text(chunks), keys), server)
             yield AnswerBytes(chunks, keys)
+        finally:
+            await chunks.aclose()
     finally:
         await answer.aclose()
+
+
+class _Body(httpx2.AsyncByteStream):
+    """The body of a request, which is let go of once it has been sent.
+
+    httpx holds a request until its answer has been read, which takes minutes, and the codec's bytes are never smaller than
+    4 KB. Until then it can be sent again: a server may redirect the request.
+    """
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._data
+
+    def release(self) -> None:
+        """Let go of the bytes."""
+        self._data = b""
 
 
 async def _post(
@@ -66,9 +91,11 @@ async def _post(
     """Post a body, and return the answer when its headers have come; raises the package's errors."""
     headers = client.headers.copy()
     update_headers(headers, sent)
+    data = dumps(body)
     request = client.http.build_request(
-        "POST", client.url_of(path), content=dumps(body), headers=headers, timeout=client.package.timeout
+        "POST", client.url_of(path), content=data, headers=headers, timeout=client.package.timeout
     )
+    request.stream = sent_body = _Body(data)
     try:
         answer = await client.http.send(request, stream=True)
         if not answer.is_success:
@@ -79,6 +106,7 @@ async def _post(
         raise openai.APIConnectionError(request=request) from error
     if not answer.is_success:
         raise _refused(answer)
+    sent_body.release()
     return answer
 
 

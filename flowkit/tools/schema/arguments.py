@@ -48,7 +48,10 @@ class Arguments(NamedTuple):
             for name, value in self.values.items()
         }
         touched = self.secrets.list_arguments()
-        return {**shown, **{name: self.secrets.mask_at(shown[name], [name]) for name in touched if name in shown}}
+        if not touched:
+            return shown
+        shown |= {name: self.secrets.mask_at(shown[name], [name]) for name in touched if name in shown}
+        return self.secrets.mask_repeats(shown, self.secrets.find(self.given))
 
 
 _EXACT = (int, bool, str)
