@@ -244,6 +244,7 @@ DEEP = Inner(
 DEATHS = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(trees=st.lists(TREES, min_size=1, max_size=2), deaths=DEATHS)
 @example(trees=[DEEP], deaths=[3, 1, 2])
@@ -255,7 +256,7 @@ def test_for_every_tree_and_death_no_write_is_repeated_and_every_key_stays(
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(trees=st.lists(TREES, min_size=1, max_size=2), deaths=DEATHS)
 def test_for_many_more_trees_and_deaths_no_write_is_repeated_and_every_key_stays(
     trees: list[Tree], deaths: list[int]
