@@ -24,7 +24,7 @@ from pydantic import Field
 from flowkit import CONTEXT, Agent, ConfigurationError, Context, DefaultModel, ToolError, ask, build, recipe, step, tool
 from knowledge_encoder import AnswerEncoder
 from knowledge_index import Index, Passage, Update
-from knowledge_passages import SUFFIXES
+from knowledge_passages import is_document
 
 CANDIDATES = 10
 """Passages that each search gives to the ranking."""
@@ -109,7 +109,7 @@ def open_data(
 
 def measure_bytes(documents: Path) -> int:
     """Add up the sizes of the documents in a folder."""
-    return sum(path.stat().st_size for path in documents.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+    return sum(path.stat().st_size for path in documents.rglob("*") if is_document(path))
 
 
 def update_index(documents: Path, database: Path, *, thorough: bool = False) -> tuple[Index, Update]:
@@ -168,7 +168,9 @@ def list_documents(ctx: Context[Library] = CONTEXT) -> list[Document]:
 
 @tool(effect="read")
 def read_document(
-    file: Annotated[str, Field(pattern=r"^[\w./-]+\.(?:md|txt|pdf)$", description="As in how-to/models.md.")],
+    file: Annotated[
+        str, Field(pattern=r"[\w./()-]+\.(?:md|txt|pdf|MD|TXT|PDF)$", description="As in how-to/models.md.")
+    ],
     ctx: Context[Library] = CONTEXT,
 ) -> list[Passage]:
     """Read one whole document by its file name.

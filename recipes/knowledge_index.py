@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flowkit.models.offline.korean import find_nouns, is_korean
-from knowledge_passages import SUFFIXES, Section, Unreadable, read_sections
+from knowledge_passages import Section, Unreadable, is_document, read_sections
 
-VERSION = 4
+VERSION = 5
 """Of the tables, and of how documents are cut; an index of another version is made anew."""
 DIMENSIONS = 512
 ANSWER_DIMENSIONS = 384
@@ -102,7 +102,12 @@ class Index:
         update = Update()
         with self._open() as db:
             known = {row["path"]: row for row in db.execute("SELECT * FROM files")}
-            found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if _is_ours(path)}
+            # By composed names (NFC), as people type them; a Mac's folders hold decomposed ones.
+            found = {
+                unicodedata.normalize("NFC", path.relative_to(folder).as_posix()): path
+                for path in sorted(folder.rglob("*"))
+                if is_document(path)
+            }
             for name in known.keys() - found.keys():
                 _remove(db, name)
                 update.removed.append(name)
@@ -119,9 +124,17 @@ class Index:
         return {row[0]: row[1] for row in rows}
 
     def read(self, file: str) -> list[Passage]:
-        """Read the passages of one file, in order; empty when it isn't in the index."""
+        """Read the passages of one file, in order; empty when it isn't in the index.
+
+        The end of its path suffices, from the beginning of a word, if only one file ends so.
+        """
+        wanted = unicodedata.normalize("NFC", file)
+        names = self.list_files()
+        ending = [name for name in names if name.endswith(wanted) and name[: -len(wanted)][-1:] in ("/", " ")]
+        if wanted not in names and len(ending) == 1:
+            (wanted,) = ending
         with self._open() as db:
-            ids = db.execute("SELECT id FROM passages WHERE path = ? ORDER BY id", (file,)).fetchall()
+            ids = db.execute("SELECT id FROM passages WHERE path = ? ORDER BY id", (wanted,)).fetchall()
             return _read_passages(db, {row["id"]: 0.0 for row in ids})
 
     def search_meaning(self, query: str, limit: int) -> list[Passage]:
@@ -247,16 +260,13 @@ class Index:
             db.close()
 
 
-def _is_ours(path: Path) -> bool:
-    return path.suffix in SUFFIXES and path.is_file()
-
-
 def find_terms(query: str) -> list[str]:
     """Find the words to look for, once each; of a Korean query without the words that ask.
 
     >>> find_terms("연차는 며칠인가요?"), find_terms("what is call.sealed?")
     (['연차'], ['what', 'is', 'call.sealed'])
     """
+    query = unicodedata.normalize("NFC", query)
     asked = " ".join(find_nouns(query)) if is_korean(query) else query
     # Quoted, a word can't be read as the full-text language, which a NUL would end.
     words = re.findall(r"\w[^\s\0]*\w|\w", write_terms(asked or query))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from unicodedata import normalize
 
 from flowkit import ConfigurationError
 
@@ -41,14 +42,23 @@ def read_sections(path: Path) -> list[Section]:
     Raises `Unreadable`, and `ConfigurationError` for a PDF where the package that reads it isn't installed.
     """
     try:
-        if path.suffix == ".pdf":
+        if path.suffix.lower() == ".pdf":
             found = _read_pdf(path)
         else:
             text = _decode(path.read_bytes())
-            found = _split_markdown(text) if path.suffix == ".md" else [Section("", text)]
+            found = _split_markdown(text) if path.suffix.lower() == ".md" else [Section("", text)]
     except OSError as error:
         raise Unreadable(str(error)) from error
-    return [Section(section.heading, piece) for section in found for piece in cut(section.text)]
+    return [Section(_compose(section.heading), _compose(piece)) for section in found for piece in cut(section.text)]
+
+
+def is_document(path: Path) -> bool:
+    """Return whether this is a file of a kind that can be read, in whatever case its ending is written."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def _compose(text: str) -> str:
+    return normalize("NFC", text)
 
 
 def _decode(data: bytes) -> str:

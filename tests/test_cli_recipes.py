@@ -92,6 +92,19 @@ def test_show_tells_the_calls_in_the_order_they_ended_and_results_as_they_are(fl
     ]
 
 
+def test_show_has_the_arguments_of_reads_with_the_values_that_they_referred_to(
+    flowkit: Command, shop_data: tuple[str, ...]
+) -> None:
+    flowkit("run", CHECK, "--tools", SHOP, "order_id=ORD-1002", "--run-id", "one", *shop_data)
+    calls = json.loads(flowkit("runs", "show", "one", "--json").out)["calls"]
+    arguments = {call["call"]: call["arguments"] for call in calls}
+
+    assert arguments["order"] == {"order_id": "ORD-1002"}
+    assert arguments["by_post"]["destination"] == "서울"
+    assert arguments["parcel"] == {"order": {"from_call": "order", "path": ""}}
+    assert 'order_id="ORD-1002"' in flowkit("runs", "show", "one").out
+
+
 def test_dry_run_runs_nothing_and_knows_what_is_in_the_cache(flowkit: Command, shop_data: tuple[str, ...]) -> None:
     before = flowkit("run", SHOP, "order_id=ORD-1002", "--dry-run").out.splitlines()
     flowkit("run", SHOP, "order_id=ORD-1002", *shop_data)
@@ -223,7 +236,7 @@ def test_model_that_cannot_be_reached_is_one_line(
     assert ended.code == 1
     assert ended.err.splitlines()[-1].startswith("flowkit: recipe 'greet': step 'ask' failed: ")
     assert "can't reach 127.0.0.1" in ended.err
-    assert all("is asked again" in record.getMessage() for record in caplog.records)  # and nothing that is raised, too
+    assert all("is retried" in record.getMessage() for record in caplog.records)  # and nothing that is raised, too
 
 
 @pytest.mark.parametrize("words", [(), ("--model", "local")], ids=["no key", "local"])

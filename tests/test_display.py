@@ -208,6 +208,16 @@ def test_terminal_shows_text_calls_and_results_in_the_order_they_began() -> None
     ]
 
 
+def test_on_a_narrow_terminal_the_name_of_a_call_comes_before_the_age_of_its_result() -> None:
+    script = Script()
+    script.at(0.0, CallNew, "a", "고객_주문_상태_조회")
+    script.at(0.0, CallSealed, "a", {"주문": "ORD-1002"})
+    script.at(0.1, CallFinished, "a", {}, source="cache", age_s=500.0)
+
+    assert show_on_terminal(script.log.events, width=40).splitlines()[0] == "✓ 고객_주문_상태_조 …  ⚡ from the cache"
+    assert show_on_terminal(script.log.events, width=80).splitlines()[0].endswith("min 20 s old")
+
+
 def test_terminal_shows_a_result_while_an_earlier_call_still_runs() -> None:
     script = Script()
     script.at(0.0, CallNew, "slow", "slow")

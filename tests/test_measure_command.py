@@ -82,7 +82,8 @@ def test_against_a_measurement_of_others_is_refused_before_anybody_is_asked(
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_stops_a_measurement_keeps_what_was_measured(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "orders.py").write_text(APP)
     (tmp_path / "cases.yaml").write_text("cases:\n  - message: One\n  - message: Two\n    answer: {contains: '2'}\n")
     replies = {"a": [chat("1"), chat("2")], "b": [chat("1"), chat("I think", 600.0, "2")]}
@@ -96,7 +97,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
         ) as process:
             assert process.stderr is not None
             told = [process.stderr.readline() for _ in range(2)]
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err

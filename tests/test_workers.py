@@ -17,6 +17,7 @@ import pytest
 from flowkit import Journal, submit
 from flowkit.identity import RunIdentity
 from flowkit.journal import Done, Resolution, Retry, migrate
+from flowkit.queues.procrastinate import open_queue
 from tests.fleet import APP, FLOWKIT, LIMIT_S, Fleet, start_fleet, wait_a_moment
 from tests.servers.postgres import PostgresServer
 from tests.stores import journal_at
@@ -396,6 +397,34 @@ def test_role_that_may_not_make_the_tables_of_a_queue_is_told_why(
     assert "the tables of the queue" in done.stderr
     assert "permission denied" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_role_that_may_not_use_the_tables_of_a_queue_is_told_which_rights_it_needs(
+    tmp_path: Path, postgres: str, postgres_server: PostgresServer
+) -> None:
+    async def make_tables() -> None:
+        async with open_queue(postgres, makes_tables=True):
+            pass
+
+    asyncio.run(make_tables())
+    app, role, database = tmp_path / "orders_app.py", "poorer", postgres.rpartition("/")[2]
+    app.write_text(APP)
+    postgres_server.execute(f"CREATE ROLE {role} LOGIN")
+    words = [*FLOWKIT, "worker", str(app), "--queue", postgres.replace("flowkit@", f"{role}@")]
+    done = subprocess.run([*words, "--journal", str(tmp_path / "j")], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1
+    assert "the role has no rights on procrastinate_" in done.stderr
+    assert done.stderr.count("\n") == 1
+    for kind, rights in (("TABLES", "SELECT, INSERT, UPDATE, DELETE"), ("SEQUENCES", "USAGE")):
+        postgres_server.execute(f"GRANT {rights} ON ALL {kind} IN SCHEMA public TO {role}", database=database)
+    with start_fleet(tmp_path, str(tmp_path / "j"), options=words[-2:]) as fleet:
+        worker = fleet.start()
+        fleet.wait_until(lambda: fleet.count_ready() == 1)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(LIMIT_S) == 0
+        assert fleet.read_log().count("\n") == 1, "nothing was lost, and its end is quiet"
+    postgres_server.execute(f"DROP OWNED BY {role}", database=database)
+    postgres_server.execute(f"DROP ROLE {role}")
 
 
 def count_jobs(url: str) -> int:

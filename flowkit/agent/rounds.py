@@ -237,7 +237,7 @@ class Rounds(Generic[OutputT]):
             else:
                 raise self._take_back(error)
             extra = {"run_id": self._log.run_id}
-            logger.warning("turn %d is asked again in %.1f s: %s", turn, delay_s, error, extra=extra)
+            logger.warning("turn %d is retried in %.1f s: %s", turn, delay_s, error, extra=extra)
             self._log.emit(events.TurnRetried, turn, str(error), delay_s, number)
             await asyncio.sleep(delay_s)
             number += 1

@@ -1,4 +1,4 @@
-"""The text of a call's arguments: when it closes, and its value once it is sealed.
+"""Parse the text of a call's arguments: detect when it closes, and read its value once it is sealed.
 
 Servers send it in fragments, whole, twice, or each time all of it so far; some send `{}` first, and some glue two calls
 together. Fragments are concatenated unless that gives no JSON. Everything here takes time linear in the text: a text is
@@ -38,7 +38,7 @@ class Reading:
 
 
 class Bracket:
-    """How deep a growing JSON text stands in brackets; strings and escapes are known, whatever cuts them."""
+    """The bracket depth of a growing JSON text; strings and escapes can be cut anywhere."""
 
     __slots__ = ("_begun", "_depth", "_escaped", "_in_string")
 

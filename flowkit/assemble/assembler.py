@@ -44,14 +44,14 @@ OPENING, CLOSING = "<think>", "</think>"
 
 
 class Piece(NamedTuple):
-    """A piece of text or thinking; `retract` says that all text before it was thinking."""
+    """A piece of text or thinking; with `retract`, all text before it was thinking."""
 
     kind: Literal["text", "thinking", "retract"]
     text: str
 
 
 class TagSplitter:
-    """Tells thinking from text while it comes, whatever cuts the tags."""
+    """Separate thinking from text as it arrives; tags can be cut anywhere."""
 
     __slots__ = ("_held", "_state")
 
@@ -97,14 +97,14 @@ class TagSplitter:
         return pieces
 
     def end(self) -> list[Piece]:
-        """Return what was held back, and turned out to be no tag."""
+        """Return held-back text that turned out to be no tag."""
         held = self._held
         self._held = ""
         return [Piece("thinking" if self._state == "thinking" else "text", held)] if held else []
 
 
 def _held_back(text: str) -> int:
-    """Return how many characters at the end might begin a closing tag."""
+    """Return how many characters at the end could begin a closing tag."""
     for length in range(min(len(CLOSING) - 1, len(text)), 0, -1):
         if CLOSING.startswith(text[-length:]):
             return length
@@ -121,7 +121,7 @@ class Assembler:
     """Reads one answer; of several choices only the first counts.
 
     `known_names` are the names that were sent to the model: with them, names are cleaned and parallel wrappers opened.
-    `taken` are ids of earlier turns, which a new call must not bear again.
+    `taken` are ids of earlier turns, which a new call must not reuse.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class Assembler:
                 assert_never(delta)
 
     def end(self, error: ModelError | None = None) -> list[Part]:
-        """End the body, or break it off with `error`; what is still open can't be sealed any more, so it is void."""
+        """End the body, or break it off with `error`; open calls can no longer be sealed, so they are void."""
         parts: list[Part] = []
         if self._tags is not None:
             parts += self._take_pieces(self._tags.end())
@@ -312,7 +312,7 @@ class Assembler:
         return parts
 
     def _take_finish(self, finish: FinishDelta) -> list[Part]:
-        """Take the first finish reason; a repeated one seals or voids what has come since."""
+        """Take the first finish reason; a repeated one seals or voids calls that arrived since."""
         if self._finish is None:
             self._finish = finish
             word = finish.wire or finish.reason
@@ -337,7 +337,7 @@ class Assembler:
         return parts
 
     def _break(self, error: ModelError) -> list[Part]:
-        """Break off the answer; one that is already complete stays so, whatever follows."""
+        """Break off the answer, unless it is already complete."""
         if (self._error is not None and not self._has_bare_error) or (
             self._finish is not None and self._finish.reason in _GOOD
         ):

@@ -1,4 +1,4 @@
-"""Decide which call a fragment belongs to.
+"""Decide which call each fragment belongs to.
 
 The wire's index, id and name may each be missing, late, repeated or shared, so no one of them decides. The rules, in
 the order in which they are asked: a known index is the same call, unless a new id and name (or a new name behind closed
@@ -21,7 +21,7 @@ from flowkit.models.base import CallDelta, ProviderDelta
 
 
 def fill_in(before: JSON, later: JSON) -> JSON:
-    """Return what was said last of each field; empty is not said.
+    """Return the last non-empty value of each field.
 
     >>> fill_in({"google": {"thought_signature": "A"}}, {"google": {"thought_signature": ""}, "x": 1})
     {'google': {'thought_signature': 'A'}, 'x': 1}
@@ -81,7 +81,7 @@ TOO_MANY = f"more than {MAX_CALLS} calls in one turn"
 
 
 class GrowingCall:
-    """A call while it comes; the first id counts, and the name is settled once arguments begin."""
+    """A call while it is streamed; the first id counts, and the name is final once arguments begin."""
 
     __slots__ = (
         "_bracket",
@@ -121,7 +121,7 @@ class GrowingCall:
         self._tried = False
 
     def accept(self, delta: CallDelta) -> None:
-        """Take in what this delta adds."""
+        """Add a delta."""
         if self.wire_id is None:
             self.wire_id = delta.id
         if delta.custom:
@@ -199,7 +199,7 @@ class CallBook:
         return open_calls[0] if len(open_calls) == 1 else None
 
     def has_room(self, count: int = 1) -> bool:
-        """Return whether that many more calls may come."""
+        """Return True if this many more calls are allowed."""
         return len(self.calls) + count <= MAX_CALLS
 
     def open_calls(self) -> list[GrowingCall]:

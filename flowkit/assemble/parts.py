@@ -11,7 +11,7 @@ from flowkit.models.base import ProviderDelta, RefusalDelta, TextDelta, Thinking
 
 @dataclass(frozen=True, slots=True)
 class CallOpened:
-    """A call whose name is known; `index` counts the calls of this turn from 0, as they came."""
+    """A call with a known name; `index` counts the calls of this turn from 0, in order of arrival."""
 
     index: int
     name: str
@@ -27,7 +27,7 @@ class CallFragment:
 
 @dataclass(frozen=True, slots=True)
 class CallReady:
-    """A soft signal: the arguments have just closed to an object that isn't empty. They may still turn out others."""
+    """A soft signal: the arguments have just closed to a non-empty object. They may still change."""
 
     index: int
     name: str

@@ -26,7 +26,7 @@ class Sealer:
         self._taken = set(taken)
 
     def open(self, call: GrowingCall, parts: list[Part]) -> None:
-        """Report the call when its name is known; a wrapper is never reported."""
+        """Report the call once its name is known; a wrapper is never reported."""
         if call.opened or call.state != "open" or not call.name:
             return
         call.name = clean_name(call.name, self._known)
@@ -118,9 +118,9 @@ class Sealer:
         )
 
     def _make_id(self, call: GrowingCall) -> str:
-        """Return the wire's id, or another where that is missing or taken.
+        """Return the server's id, or a new one if it is missing or taken.
 
-        Made-up ids have nine letters and digits, the only form that Mistral takes back.
+        New ids have nine letters and digits, the only form that Mistral accepts.
         """
         id = call.wire_id
         if id is None or id in self._taken:
@@ -165,9 +165,9 @@ class WrappedCall:
 
 
 def clean_name(name: str, known: Collection[str]) -> str:
-    """Return the known name that was meant, or `name` itself when there is none, or more than one.
+    """Return the known name that was meant, or `name` itself if none or several match.
 
-    A model may add `functions.`, a channel marker or a blank to a name, or change its case.
+    Models may add `functions.`, a channel marker or a blank to a name, or change its case.
 
     >>> clean_name("functions.get_weather<|channel|>commentary", {"get_weather"})
     'get_weather'

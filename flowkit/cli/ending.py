@@ -38,6 +38,12 @@ def stop_by_signals(stop: asyncio.Event) -> None:
             loop.add_signal_handler(number, end)
 
 
+def stop_as_by_ctrl_c() -> None:
+    """Let SIGTERM do what Ctrl-C does, for a command whose results so far are worth keeping; CI stops jobs by it."""
+    with suppress(NotImplementedError):  # Windows has no SIGTERM from outside
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
+
+
 def leave(runner: asyncio.Runner) -> None:
     """Exit the process even if a tool's thread hangs: Python would wait for the thread, and can't stop it."""
     sys.stdout.flush()

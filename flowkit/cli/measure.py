@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from flowkit.apps import App, load_app
+from flowkit.cli.ending import stop_as_by_ctrl_c
 from flowkit.cli.exit_codes import FAILED, MISUSED, STOPPED
 from flowkit.cli.model_choice import LOCAL, choose_model, close_models
 from flowkit.cli.options import AppTarget, BaseUrl, Data, User, read_pairs
@@ -96,6 +97,7 @@ def measure_models(
         )
 
         async def run() -> None:
+            stop_as_by_ctrl_c()
             try:
                 await measuring.run(_tell)
             finally:

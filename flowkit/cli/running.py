@@ -81,7 +81,7 @@ def show_summary(events: Sequence[Event]) -> None:
         if console is None:
             note(line)
         else:
-            console.print(line, style="dim", soft_wrap=True)
+            console.print(line, style="dim")
 
 
 async def _follow(run: Runs, trace: BinaryIO | None, show: Callable[[Event], None]) -> None:

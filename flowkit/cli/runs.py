@@ -5,8 +5,9 @@ import getpass
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.table import Column, Table
@@ -23,8 +24,10 @@ from flowkit.cli.journals import find_run, open_journal
 from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalAddress, Model, ToolsFile, Trace, read_pairs
 from flowkit.cli.output import make_console, note, print_json, say, say_bytes
 from flowkit.cli.recipes import RunSettings, make_job, run_job
+from flowkit.display.transcript import Transcript
 from flowkit.display.words import clean, say_arguments, say_count, say_value, shorten
 from flowkit.errors import ConfigurationError, RunBusy
+from flowkit.graph import INPUTS
 from flowkit.journal import (
     Done,
     Fail,
@@ -43,6 +46,10 @@ from flowkit.runs.run import make_run_id
 app = typer.Typer(
     help="List, inspect, approve, cancel, resolve and resume the runs in the journal.", no_args_is_help=True
 )
+NARROW = 60
+"""On a terminal with fewer columns a list of runs leaves out names, users and seconds."""
+WIDE = 110
+"""On a terminal with fewer columns the calls of a run are shown in lines, not in a table."""
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 Node = Annotated[str, typer.Argument(metavar="CALL", help="The call's name in the run, as `show` prints it.")]
 By = Annotated[str | None, typer.Option(help="The person who decides; defaults to your account's name.")]
@@ -60,18 +67,22 @@ def list_runs(
     if as_json:
         print_json([_summary_to_json(run) for run in found])
         return
-    table = Table(Column("run", no_wrap=True), "what", "state", "user", "began", box=None, pad_edge=False)
+    console = make_console()
+    is_narrow = console.width < NARROW
+    heads = ("state", "began") if is_narrow else ("what", "state", "user", "began")
+    table = Table(Column("run", no_wrap=True), *heads, box=None, pad_edge=False)
     for run in found:
-        cells = (run.run_id, run.name, _say_status(run), run.user or "", _say_time(run.began_at))
+        state, began = _say_status(run), _say_time(run.began_at)
+        cells = (run.run_id, state, began[5:16]) if is_narrow else (run.run_id, run.name, state, run.user or "", began)
         table.add_row(*map(clean, cells))  # before the widths are measured
-    make_console().print(table if found else "no runs yet" if status is None else f"no run is {status}")
+    console.print(table if found else "no runs yet" if status is None else f"no run is {status}")
 
 
 @app.command()
 def show(run_id: RunId, as_json: AsJson = False, journal: JournalAddress = None) -> None:
     """Show a run's calls with their outcomes, and the approvals it waits for."""
     with open_journal(journal, must_exist=True) as opened:
-        run = find_run(opened, run_id)
+        run = _add_arguments(find_run(opened, run_id), opened)
     if as_json:
         print_json(_details_to_json(run))
         return
@@ -82,8 +93,12 @@ def show(run_id: RunId, as_json: AsJson = False, journal: JournalAddress = None)
     for node in run.nodes.values():
         result = node.error or ("" if node.value is None else say_value(node.value))
         arguments = say_arguments(node.arguments)
-        table.add_row(node.node, node.tool, node.state, _make_cell(arguments, 40), _make_cell(result, 60))
-    if run.nodes:
+        if console.width < WIDE:
+            lines = (f"{node.node}  {node.state}", f"  {node.tool}({arguments})", f"  {result}")
+            console.print(*(Text(clean(line)) for line in lines), sep="\n", no_wrap=True, overflow="ellipsis")
+        else:
+            table.add_row(node.node, node.tool, node.state, _make_cell(arguments, 40), _make_cell(result, 60))
+    if table.row_count:
         console.print(table)
     for approval in run.approvals.values():
         if approval.decision is None:
@@ -272,6 +287,23 @@ def _find_runs(journal: str | None, status: str | None, limit: int) -> Sequence[
         return ()
     with open_journal(journal, must_exist=True) as opened:
         return opened.runs(status=status, limit=limit)
+
+
+def _add_arguments(run: RunDetails, journal: Journal) -> RunDetails:
+    """Add the arguments of reads, which the journal has only in the run's events, with references replaced by values."""
+    if all(node.arguments is not None for node in run.nodes.values()):
+        return run
+    summary = run.summary
+    events = cast(
+        list[dict[str, codec.JSON]], journal.events(summary.run_id, user=summary.user, session=summary.session)
+    )
+    sealed = {event["call"]: event["arguments"] for event in events if event["type"] == "call.sealed"}
+    known = Transcript(results={INPUTS: run.inputs, **{name: node.value for name, node in run.nodes.items()}})
+    nodes = {
+        name: node if node.arguments is not None else replace(node, arguments=known.fill_in(sealed.get(name)))
+        for name, node in run.nodes.items()
+    }
+    return replace(run, nodes=nodes)
 
 
 def _queue_if_ready(journal: Journal, run_id: str) -> None:

@@ -96,8 +96,8 @@ def say_summary(summary: Summary) -> list[str]:
 
 
 def _find_unused(events: Sequence[Event]) -> tuple[str, ...]:
-    """Find the prefetched calls that no other call equals, once the run is over; until then one may come."""
-    if not any(isinstance(event, RunFinished) for event in events):
+    """Find the prefetched calls that no other call equals, once the run is done; until then one may come."""
+    if not any(isinstance(event, RunFinished) and event.status == "done" for event in events):
         return ()
     names = {event.call: event.name for event in events if isinstance(event, CallNew)}
     calls = {

@@ -1,4 +1,4 @@
-"""A run on a terminal: what is final scrolls away above, what still changes is drawn again below.
+"""Show a run on a terminal: finished blocks scroll away above, live ones are redrawn below.
 
 Blocks stand in the order in which they began. The first ones that can't change any more are printed for good; the
 rest is the live part, at most as high as the terminal. Nothing here waits: `show` takes an event in, and a ticking
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import cast
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.segment import Segment
@@ -132,6 +133,8 @@ class Steps:
 MANY_CALLS = 30
 """With more calls than this, finished ones are counted in one line instead of printed each."""
 
+NARROW = 20
+"""With less room for a call itself, only the first part of its state is shown."""
 SILENCE_S = 0.15
 """How long a model may say nothing before it is told that it is waited for."""
 
@@ -171,7 +174,7 @@ class TerminalDisplay:
             self._console.print(self._steps.say(self.transcript.now), style="bold")
 
     def show(self, event: Event) -> None:
-        """Take an event in and draw what it changed."""
+        """Apply an event and redraw the changes."""
         self.transcript.apply(event)
         self._steps.apply(event)
         if isinstance(event, TurnStarted | CallNew):
@@ -241,8 +244,11 @@ class TerminalDisplay:
         line.append(f"{MARKS[block.state]} ", style=STYLES[block.state])
         state = say_state(block, self.transcript.now)
         call = block.call if self._counts_only else say_call(block)
-        room = max(12, width - len(state))
-        line.append(call if len(call) <= room else call[: room - 1] + "…", style="bold")
+        if width - cell_len(state) < NARROW:  # the name of the call says more than how old its result is
+            state = state.partition(",")[0]
+        said = Text(call, style="bold")
+        said.truncate(max(12, width - cell_len(state)), overflow="ellipsis")  # a Hangul syllable takes two cells
+        line.append_text(said)
         line.append(f"  {state}", style=STYLES[block.state])
         result = say_result(block, width - 2)
         if not result:

@@ -1,4 +1,4 @@
-"""Events folded into what stands on the screen: pieces of text and one block for each call, in the order they began."""
+"""Fold events into the blocks on the screen: pieces of text and one block for each call, in the order they began."""
 
 from dataclasses import dataclass, field
 from typing import Literal, cast
@@ -74,7 +74,7 @@ class TextBlock:
 
 @dataclass(slots=True)
 class CallBlock:
-    """A call as far as it is; `note` is what it waits for, the reason for its outcome, or its progress.
+    """A call's current state; `note` says what it waits for, the reason for its outcome, or its progress.
 
     An early call that has run stays open until it is sealed: `ran_t` is when it had run, and `note` its result.
     """
@@ -110,7 +110,7 @@ Block = TextBlock | CallBlock
 
 @dataclass(slots=True)
 class Transcript:
-    """All blocks of a run; `apply` is the only way in. `results` are what references may stand for, by call."""
+    """All blocks of a run, changed only by `apply`. `results` are the values of references, by call."""
 
     blocks: list[Block] = field(default_factory=list[Block])
     calls: dict[str, CallBlock] = field(default_factory=dict[str, CallBlock])
@@ -157,7 +157,7 @@ class Transcript:
                 if block is not None:
                     _change(block, event)
                     if isinstance(event, CallStarted | CallFinished):
-                        block.arguments = self._fill_in(block.arguments)
+                        block.arguments = self.fill_in(block.arguments)
                     if isinstance(event, CallFinished):
                         self.results[block.call] = event.value
                     elif isinstance(event, CallStarted) and block.call in self.eaches:
@@ -165,7 +165,7 @@ class Transcript:
                 return block
 
     def _note_silence(self, event: Event) -> None:
-        """Note which model is waited for: from the start of its turn until it says something, or the turn ends."""
+        """Record the model that is waited for, from the start of its turn until its first output or the turn's end."""
         match event:
             case TurnStarted(model=model):
                 self.asked, self.asked_t = model, event.t
@@ -178,14 +178,14 @@ class Transcript:
             case _:
                 pass
 
-    def _fill_in(self, arguments: JSON) -> JSON:
+    def fill_in(self, arguments: JSON) -> JSON:
         """Fill in the arguments of a call whose references are known by now."""
         if not isinstance(arguments, dict):
             return arguments
         return {name: self._find_value(argument) for name, argument in arguments.items()}
 
     def _find_value(self, argument: JSON) -> JSON:
-        """Find a reference's value where that is one word or number; for a whole result its call's name says more."""
+        """Return a reference's value if it is one word or number; for a whole result the call's name is clearer."""
         match argument:
             case {"from_call": str(call), "path": str(pointer)} if call in self.results:
                 try:

@@ -20,7 +20,7 @@ def clean(text: str) -> str:
 
 
 def clean_json(text: str) -> str:
-    """Show the same in JSON text, where such characters stand in strings only, so that it stays JSON."""
+    """Escape control characters in JSON text, where they occur only in strings, so that it stays JSON."""
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -30,7 +30,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """Shorten to one line of at most `limit` characters; what is left out shows as `…`."""
+    """Shorten to one line of at most `limit` characters; `…` marks an omission."""
     line = clean(" ".join(text.split()))
     return line if len(line) <= limit else line[: max(0, limit - 1)] + "…"
 

@@ -58,12 +58,12 @@ class ProviderDelta:
 
 
 class CallDelta(NamedTuple):
-    """A fragment of a tool call, as it stood on the wire.
+    """A fragment of a tool call, as it was sent.
 
     A named tuple, since one is made for each fragment and a frozen dataclass of as many fields takes four times as long.
 
-    `slot` is the wire's index (`output_index` in the Responses API), None where it was left out; an id, name or
-    fragment that was absent, null or empty is None. `custom` marks a call whose input is free text. `provider` has to
+    `slot` is the server's index (`output_index` in the Responses API), None if omitted; an id, name or
+    fragment that was absent, null or empty is None. `custom` marks a call with free text as its input. `provider` must
     be sent back with the call.
     """
 
@@ -80,9 +80,9 @@ class CallDelta(NamedTuple):
 class CallDone:
     """The protocol's signal that the call in this slot is complete.
 
-    `arguments` are all of them, when it says them. `ending` is `completed` where the wire says that the call is whole,
-    `cut` where it says that it isn't, and `arguments` where only its arguments have come to an end: they end too where
-    the answer was cut off, so they show a whole call only as an object that isn't empty.
+    `arguments` are the complete arguments, if sent. `ending` is `completed` if the server reports the call as complete,
+    `cut` if it reports it as incomplete, and `arguments` if only the arguments ended. Arguments also end when an answer
+    is cut off, so they show a complete call only if they are a non-empty object.
     """
 
     slot: int

@@ -41,8 +41,9 @@ It waits twice as long after each, so after a long outage the queue would stay a
 class ProcrastinateQueue:
     """The queue in one database; `open_queue` connects it."""
 
-    def __init__(self, app: procrastinate.App) -> None:
+    def __init__(self, app: procrastinate.App, address: Address) -> None:
         self.app = app
+        self._address = address
 
     async def put(self, run: RunIdentity, name: str) -> None:
         """Notify workers of a run; nothing happens where a job for it is queued already."""
@@ -54,7 +55,7 @@ class ProcrastinateQueue:
             logger.warning(
                 "run %s: the queue can't be told, so a worker has to find it: %s",
                 run.run_id,
-                error,
+                _explain(error, self._address),
                 extra={"run_id": run.run_id},
             )
 
@@ -72,6 +73,7 @@ class ProcrastinateQueue:
         self.app.task(name=TASK)(take)
         stopping = asyncio.create_task(stop.wait())
         tidying = asyncio.create_task(self._tidy())
+        feeding: asyncio.Task[None] | None = None
         try:
             while not stop.is_set():
                 feeding = asyncio.create_task(self._feed_once([_name_queue(name) for name in names]))
@@ -80,12 +82,17 @@ class ProcrastinateQueue:
                 await asyncio.wait([feeding])
                 if not stop.is_set():
                     error = None if feeding.cancelled() else feeding.exception()
-                    logger.warning("the queue is lost for a moment: %s", error or "its connection broke")
+                    cause = "its connection broke" if error is None else _explain(error, self._address)
+                    logger.warning("the queue is lost for a moment: %s", cause)
                     await asyncio.wait([stopping], timeout=AGAIN_S)
         finally:
-            stopping.cancel()
-            tidying.cancel()
-            await asyncio.wait([tidying])
+            # Also when this is cancelled while procrastinate's worker ends: it needs the connections, which are closed next.
+            left = [task for task in (stopping, tidying, feeding) if task is not None]
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left)
+            if feeding is not None and not feeding.cancelled():
+                feeding.exception()
 
     async def _feed_once(self, queues: list[str]) -> None:
         taker = _Taker(
@@ -136,6 +143,7 @@ async def open_queue(url: str, *, makes_tables: bool = False) -> AsyncGenerator[
         await app.open_async()
         refused = await _make_tables(app) if makes_tables else None
         has_tables = await app.check_connection_async()
+        forbidden = await _find_forbidden(conninfo) if has_tables else None
     except (exceptions.ConnectorException, psycopg.Error) as error:
         await app.close_async()
         raise StoreError(f"the queue {address.name!r} can't be reached: {_explain(error, address)}") from error
@@ -146,7 +154,12 @@ async def open_queue(url: str, *, makes_tables: bool = False) -> AsyncGenerator[
             raise StoreError(
                 f"the queue {address.name!r} has no tables yet: make them once, with `flowkit worker … --make-tables`"
             )
-        yield ProcrastinateQueue(app)
+        if forbidden is not None:
+            raise StoreError(
+                f"the queue {address.name!r} can't be used: the role has no rights on {forbidden}; it needs SELECT,"
+                " INSERT, UPDATE and DELETE on procrastinate's tables, and USAGE on their sequences"
+            )
+        yield ProcrastinateQueue(app, address)
     finally:
         await app.close_async()
 
@@ -164,7 +177,22 @@ async def _make_tables(app: procrastinate.App) -> exceptions.ConnectorException 
     return None
 
 
-def _explain(error: Exception, address: Address) -> str:
+_MAY_NOT = r"""
+SELECT min(c.relname::text) FROM pg_class c, unnest(
+    CASE c.relkind WHEN 'S' THEN '{USAGE}' ELSE '{SELECT,INSERT,UPDATE,DELETE}' END::text[]) AS needed
+WHERE c.relname LIKE 'procrastinate\_%%' AND pg_table_is_visible(c.oid) AND NOT CASE c.relkind
+    WHEN 'r' THEN has_table_privilege(c.oid, needed) WHEN 'S' THEN has_sequence_privilege(c.oid, needed) ELSE TRUE END
+"""
+
+
+async def _find_forbidden(conninfo: str) -> str | None:
+    """Return a table that the role may not use: a worker would only find that the queue is lost."""
+    async with await psycopg.AsyncConnection.connect(conninfo) as connection:
+        found = await (await connection.execute(_MAY_NOT, ())).fetchone()
+    return None if found is None else found[0]
+
+
+def _explain(error: BaseException, address: Address) -> str:
     return address.hide(" ".join(str(error.__cause__ or error).split()))
 
 

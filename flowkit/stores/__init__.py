@@ -1,1 +1,1 @@
-"""What the cache and the journal share: a thread that writes, and folders that nobody else may touch."""
+"""Shared by the cache and the journal: a writing thread, and private folders."""

@@ -1,4 +1,4 @@
-"""Folders and files that only their owner may touch, on disks that SQLite can lock."""
+"""Private folders and files, on disks that SQLite can lock."""
 
 import os
 import stat
@@ -33,9 +33,9 @@ NETWORK_TYPES = frozenset(
 
 
 def make_private_folder(path: Path) -> None:
-    """Make the folder, mode 0700, or check that it is ours and that nobody else may write into it.
+    """Create the folder with mode 0700, or check that it is ours and not writable by others.
 
-    Raises `ConfigurationError` for a folder of somebody else's, and `OSError` when it can't be made.
+    Raises `ConfigurationError` for another user's folder, and `OSError` if it can't be created.
     """
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     if os.name != "posix":
@@ -52,9 +52,9 @@ def make_private_folder(path: Path) -> None:
 
 
 def make_private_file(path: Path) -> None:
-    """Make an empty file that only its owner may read, unless it is there.
+    """Create an empty file that only its owner can read, unless it exists.
 
-    One that is there isn't touched: closing any handle of a file ends the locks that SQLite holds on it in this
+    An existing file isn't opened: closing any handle of a file releases the locks that SQLite holds on it in this
     process (https://sqlite.org/howtocorrupt.html, 2.2).
     """
     with suppress(FileExistsError):
@@ -62,7 +62,7 @@ def make_private_file(path: Path) -> None:
 
 
 def refuse_network(path: Path, *, mounts: str | None = None) -> None:
-    """Raise `ConfigurationError` when `path` is on a network file system; it is only known on Linux."""
+    """Raise `ConfigurationError` if `path` is on a network file system; detected only on Linux."""
     kind = find_file_system(path, _read_mounts() if mounts is None else mounts)
     if kind in NETWORK_TYPES:
         raise ConfigurationError(
@@ -107,9 +107,9 @@ HOLD_POLL_S = 0.02
 def hold_folder(
     path: Path, *, timeout_s: float = HOLD_TIMEOUT_S, waits: Callable[[], None] | None = None
 ) -> Generator[None]:
-    """Let one process at a time open or replace the database in this folder; without a lock where there are none.
+    """Lock the folder, so that one process at a time opens or replaces its database; without file locks, do nothing.
 
-    Blocks for `timeout_s` at most, then raises `TimeoutError`: whoever holds the folder may hold it for ever.
+    Block for at most `timeout_s`, then raise `TimeoutError`, since the holder may hang.
     Calls `waits` once, before it waits.
     """
     try:
@@ -139,7 +139,7 @@ def hold_folder(
 
 
 def move_aside(database: Path) -> None:
-    """Rename a database and its log to `….broken`, so that a new one can begin; the last broken one is kept."""
+    """Rename a database and its log to `….broken`, to make room for a new one; the last broken one is kept."""
     for ending in ("-wal", "-shm", ""):
         # The log goes first: a new database must never meet the pages of the old one.
         path = database.with_name(database.name + ending)

@@ -1,4 +1,4 @@
-"""One thread that does a store's writing, so that the event loop never waits for a disk or a lock.
+"""A store's writing thread, so that the event loop never waits for a disk or a lock.
 
 Jobs run in order of arrival, several at a time as one batch, which makes a group commit possible. A batch ends when no
 more jobs wait; jobs without a waiter linger briefly so that others can join. The thread starts with the first job, and
@@ -87,7 +87,7 @@ class Signal:
 
 @dataclass(slots=True)
 class WriteJob:
-    """Something to write; `is_durable` asks for a commit that survives a power loss."""
+    """A write job; `is_durable` requires a commit that survives a power loss."""
 
     operation: Callable[[], Any]
     tell: Tell
@@ -97,7 +97,7 @@ class WriteJob:
     has_failed: bool = False
 
     def run(self, *, passing: type[Exception] | tuple[type[Exception], ...] = ()) -> None:
-        """Run it and keep its result for `settle`; report its error at once, but raise those in `passing`."""
+        """Run the job and keep its result for `settle`; report its error immediately, but raise those in `passing`."""
         try:
             self.result = self.operation()
         except passing:
@@ -106,7 +106,7 @@ class WriteJob:
             self.fail(error)
 
     def settle(self) -> None:
-        """Report its result: what it wrote is committed."""
+        """Report the result after the commit."""
         if not self.has_failed:
             self.tell(self.result, None)
 
@@ -118,7 +118,7 @@ class WriteJob:
 
 
 class _Told:
-    """Results on their way to event loops: each wake-up of a loop takes along all that are there by then."""
+    """Results on their way to event loops: each wake-up of a loop delivers all that are ready."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -175,13 +175,13 @@ class _Inbox:
                 self._changed.notify()
 
     def close(self) -> None:
-        """Announce that no job comes any more."""
+        """Announce that no more jobs follow."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
 
     def wait(self, count: int, timeout_s: float | None, *, or_awaited: bool = False) -> None:
-        """Wait until so many jobs are there, or one that somebody waits for."""
+        """Wait until this many jobs are queued, or one with a waiter."""
         with self._changed:
             self._wanted, self._wakes_for_awaited = count, or_awaited
             self._changed.wait_for(
@@ -189,7 +189,7 @@ class _Inbox:
             )
 
     def take(self) -> tuple[list[WriteJob], bool]:
-        """Take the next batch; return it, and whether there may be another."""
+        """Take the next batch; return it, and whether another may follow."""
         with self._changed:
             batch = [self._jobs.popleft() for _ in range(min(len(self._jobs), BATCH_JOBS))]
             self._awaited -= sum(job.is_awaited for job in batch)
@@ -211,8 +211,8 @@ class StoreThread:
     ) -> None:
         """Prepare the thread: `tick` runs in it about every `tick_s` seconds, `leave` at its end.
 
-        With `gathers` a batch waits a part of the last one's time for as many jobs as were there then: whoever was
-        told of that one is about to give the next. It pays where a batch costs a round trip, whatever is in it.
+        With `gathers`, a batch waits for a fraction of the last batch's time until it has as many jobs as that one, since
+        the callers of the last batch are about to submit more. This pays if each batch costs a round trip.
         """
         self._name = name
         self._handle = handle

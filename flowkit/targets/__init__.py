@@ -1,10 +1,10 @@
-"""Tool schemas as a model's server takes them.
+"""Convert tool schemas to the form that a model's server accepts.
 
 A tool's own schema is faithful: it says all that Python's types say. Servers that hold a model to a schema ("strict")
-take only a part of JSON Schema, so the schema is lowered for them, and what the model writes is brought back before
-it is validated. What is lost on the way (a format, a length) is told to the model in the description, and validation
-still holds it to the faithful schema. A schema that can't be lowered without losing values travels as it is, not
-strict, with a note that says why.
+accept only a part of JSON Schema, so the schema is lowered for them, and the model's arguments are raised back before
+validation. Lost constraints (a format, a length) are written into the description, and validation
+still enforces the faithful schema. A schema that can't be lowered without losing values is sent unchanged, not
+strict, with a note that explains why.
 
 >>> lowered = lower({"type": "object", "properties": {"city": {"type": "string", "default": "Paris"}}})
 >>> lowered.schema["required"], lowered.raise_arguments({"city": None})
@@ -40,9 +40,9 @@ __all__ = [
 
 
 def lower(schema: Schema, target: Target = "openai-strict", *, strict: bool | None = None) -> Lowered:
-    """Lower the schema to `target`; `strict` is the tool's own setting, which overrides the target's.
+    """Lower the schema to `target`; `strict`, the tool's own setting, overrides the target's.
 
-    A schema that a strict target can't carry stays as it is, and not strict; the last note says why.
+    A schema that a strict target doesn't support stays unchanged and not strict; the last note explains why.
     """
     if not (is_strict(target) if strict is None else strict):
         return Lowered(schema, strict=False)

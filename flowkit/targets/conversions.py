@@ -1,4 +1,4 @@
-"""The way from a lowered value back to the one that the faithful schema means, and there.
+"""Convert values between the lowered and the faithful schema, in both directions.
 
 A strict target can't carry some shapes: a field that may be left out, a dict with free keys, a tuple. Each is lowered
 to another shape, and the lowering remembers how by a small tree of the values below. `raised` goes from what the
@@ -27,7 +27,7 @@ class Conversion(Protocol):
         ...
 
     def changes(self, asked: set[str]) -> bool:
-        """Return whether any value changes; `asked` holds the definitions already being checked."""
+        """Return True if any value changes; `asked` holds the definitions already being checked."""
         ...
 
 
@@ -50,7 +50,7 @@ SAME = Same()
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A list, each item by itself."""
+    """A list; each item is converted separately."""
 
     item: Conversion
 
@@ -123,7 +123,7 @@ class Positions:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """An object; a null in one of `optional` means that the field is left out.
+    """An object; a null in a field of `optional` means that the field is omitted.
 
     `defaults` holds, for fields that may be left out but whose null is a value, what stands for leaving them out.
     `extra` is the key under which fields without a name of their own travel, as pairs.
@@ -173,7 +173,7 @@ class Fields:
 
 
 class Shape(Protocol):
-    """What the values of an alternative look like."""
+    """The form of an alternative's values."""
 
     @property
     def types(self) -> frozenset[str]:

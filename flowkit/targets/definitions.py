@@ -1,4 +1,4 @@
-"""The definitions of one schema: their names for `$defs`, what they say together, and what their values look like."""
+"""The definitions of one schema: their names for `$defs`, their merged content, and the form of their values."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -45,7 +45,7 @@ class Definitions:
     def merge(self, schema: Schema, path: str) -> dict[str, JSON]:
         """Merge `schema`, its `$ref` and all of its `allOf` into one schema.
 
-        Raises `NotStrict` where they say different things.
+        Raises `NotStrict` if they contradict each other.
         """
         parts = alternatives(schema, "allOf")
         if "$ref" in schema:
@@ -77,9 +77,9 @@ def _join(key: str, first: JSON, second: JSON, path: str) -> JSON:
 
 
 class AlternativeShape:
-    """What the values of an alternative look like: by type, and by a full check for when types don't decide.
+    """The form of an alternative's values: by type, and by full validation if types don't decide.
 
-    Both are found when they are first asked for, since definitions still grow while a schema is lowered.
+    Both are computed at first use, since definitions still grow while a schema is lowered.
     """
 
     def __init__(self, schema: Schema, root: Schema) -> None:

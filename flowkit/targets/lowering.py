@@ -1,4 +1,4 @@
-"""One walk over a faithful schema that writes the strict one and its conversion side by side.
+"""Walk over a faithful schema once, writing the strict one and its conversion in parallel.
 
 The walk knows four outcomes for a piece of schema: it stays, it takes another shape with a way back (`lowered`), it
 is dropped and told in the description instead (`dropped`; validation still holds it), or it can't be had at all:
@@ -45,10 +45,10 @@ NoteKind = Literal["lowered", "dropped", "refused", "default", "references"]
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What differs at `path` (a JSON pointer into the faithful schema) and why.
+    """A difference at `path` (a JSON pointer into the faithful schema) and its reason.
 
-    `lowered`: another shape, brought back by itself. `dropped`: a rule that the target can't hold the model to.
-    `refused`: why the tool isn't strict. `default`: a default that the model can't ask for any more. `references`:
+    `lowered`: another shape, converted back automatically. `dropped`: a rule that the target can't enforce.
+    `refused`: why the tool isn't strict. `default`: a default that the model can no longer choose. `references`:
     why no reference is offered.
     """
 
@@ -59,7 +59,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A schema for one target, and the way back; `notes` tell what differs from the faithful schema."""
+    """A schema for one target, with the conversion back; `notes` list the differences from the faithful schema."""
 
     schema: Schema
     strict: bool
@@ -156,7 +156,7 @@ class Lowering:
         return written, Named(self.faithful.find(reference, path)[0], self.conversions)
 
     def _define(self, reference: str, path: str) -> str:
-        """Lower what `reference` points to, once; its name under `$defs`."""
+        """Lower the target of `reference`, once; return its name under `$defs`."""
         name, schema = self.faithful.find(reference, path)
         if name not in self.conversions:
             self.conversions[name] = SAME
@@ -295,7 +295,7 @@ class Lowering:
         return written, Fields(conversions, frozenset(optional), defaults)
 
     def _optional(self, item: Schema, path: str) -> Result:
-        """Lower an optional field; null now stands for a missing one."""
+        """Lower an optional field; null now means that it is omitted."""
         told = "null if there is none"
         if "default" in item:
             default = json.dumps(item["default"], ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What OpenAI's structured outputs accept of JSON Schema, as published, and what in a schema breaks it.
+"""The rules of OpenAI's structured outputs, as published, and the violations in a schema.
 
 Source: https://platform.openai.com/docs/guides/structured-outputs, section "Supported schemas" (read in 2026); what
 it leaves open follows the answers of the server that users quote: `$ref` stands alone ("$ref cannot have keywords",
@@ -142,7 +142,7 @@ def _check_values(schema: Schema, totals: _Totals) -> Iterator[str]:
 
 
 def _measure_depth(schema: Schema, definitions: Mapping[str, Schema], known: dict[str, int]) -> int:
-    """Measure how deep objects and lists are nested; what refers to itself counts once."""
+    """Measure the nesting depth of objects and lists; recursive references count once."""
     name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
     if name in definitions:
         if name not in known:

@@ -1,13 +1,13 @@
-"""`check(tool)`: what must hold for every tool, tried on a user's own.
+"""`check(tool)`: test the properties of every tool on one of yours.
 
     from flowkit.testing import check
 
     def test_get_order() -> None:
         check(get_order)
 
-The tool's function isn't called. What holds: the schema is valid; the tool takes whatever its schema allows; the
-order of arguments, their spelling and a default that is written out make no other key; a strict target's rules are
-kept; and what a strict target's model writes comes back as the same values.
+The tool's function isn't called. The properties: the schema is valid; the tool accepts whatever its schema allows; the
+order of arguments, their spelling and an explicit default don't change the cache key; a strict target's rules are
+met; and arguments written for a strict target are converted back to the same values.
 """
 
 import json
@@ -28,10 +28,10 @@ Allowed = Callable[[Mapping[str, JSON]], bool]
 
 
 def check(tool: Tool[..., Any] | Callable[..., Any], *, examples: int = 100, allowed: Allowed | None = None) -> None:
-    """Try the properties of every tool on this one; raises `AssertionError` with the smallest arguments that fail.
+    """Test the properties of every tool on this one; raises `AssertionError` with the smallest failing arguments.
 
-    `allowed` tells which of the arguments that fit the schema the tool takes, where validators of your own refuse
-    others; those must then be refused with a `ToolArgumentsError`.
+    `allowed` returns True for arguments that the tool accepts, if your own validators refuse some that fit the schema;
+    the others must be refused with a `ToolArgumentsError`.
     """
     from jsonschema import Draft202012Validator
 

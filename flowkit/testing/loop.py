@@ -1,6 +1,6 @@
 """An event loop in virtual time: when nothing can run, the clock jumps to the next timer.
 
-A test of a second's waiting takes no time and gives the same figures on every machine. Work in threads is real, so
+A test that waits for a second takes no time and has the same result on every machine. Work in threads is real, so
 while one of flowkit's own threads is busy, or a socket is open, time passes as it really does.
 """
 

@@ -1,6 +1,6 @@
-"""The pytest plugin: a cache of its own for every test, a clock that stands still, and no model that costs money.
+"""The pytest plugin: a separate cache for every test, a clock under your control, and no model that costs money.
 
-pytest loads it in every project of an environment where flowkit is installed, also where nobody uses it. So it
+pytest loads it in every project of an environment where flowkit is installed, whether it is used or not. So it
 imports only the clock, makes no folder before a test needs it, adds no automatic fixture, and does no more around a
 test than setting three environment variables, which child processes see too.
 """
@@ -40,12 +40,12 @@ def flowkit_cache_dir() -> Path:
 
 @pytest.fixture
 def flowkit_clock() -> ManualClock:
-    """Return a clock that stands until `advance`, `jump` or `reboot` moves it: `DiskCache(clock=flowkit_clock)`."""
+    """Return a clock that moves only by `advance`, `jump` or `reboot`: `DiskCache(clock=flowkit_clock)`."""
     return ManualClock()
 
 
 class _Surroundings:
-    """What flowkit finds in the environment while a test runs; put back as it was after each."""
+    """The environment variables that flowkit sees during a test; restored after each."""
 
     def __init__(self, allows_real_models: bool) -> None:
         self._allows_real_models = allows_real_models

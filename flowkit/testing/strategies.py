@@ -1,7 +1,7 @@
-"""Hypothesis strategies for what a model may send to a tool: every JSON value that the tool's schema allows.
+"""Hypothesis strategies for a model's arguments: every JSON value that the tool's schema allows.
 
-`arguments(tool)` also works for schemas that refer to themselves: from `MAX_DEPTH` references deep on, only what must
-be there is drawn. What no strategy writes by itself (`not`, `if`, `contains`, …) is drawn without it and filtered.
+`arguments(tool)` also works for recursive schemas: below `MAX_DEPTH` references only required parts are drawn.
+Keywords without a strategy of their own (`not`, `if`, `contains`, …) are applied by filtering.
 """
 
 import base64
@@ -40,7 +40,7 @@ def arguments(tool: HasParameters) -> SearchStrategy[dict[str, JSON]]:
 
 
 def instances(schema: Mapping[str, Any]) -> Values:
-    """Generate values of any JSON Schema (draft 2020-12) whose references are local."""
+    """Generate values of any JSON Schema (draft 2020-12) with local references."""
     return _Drawer(schema).draw(dict(schema), 0)
 
 

@@ -10,9 +10,9 @@ from flowkit.models.wire.responses import ResponsesReader
 
 
 def read_turn(body: bytes, *, api: str, cuts: Sequence[int] = ()) -> Turn:
-    """Read the turn in this body, which arrives in pieces cut at these places.
+    """Read the turn in this body, cut into pieces at these places.
 
-    `api` is `"chat"`, `"responses"` or `"anthropic"`. Names and calls stand as on the wire, but each call has an id of its own.
+    `api` is `"chat"`, `"responses"` or `"anthropic"`. Names and calls are unchanged, but each call has an id of its own.
     """
     match api:
         case "chat":

@@ -1,9 +1,9 @@
 """Choose the tools for a request, since the demo model is too small to choose.
 
-A request is split into parts with one task each. For each part, sentence embeddings compare the tools'
-say they do, and the requests that their descriptions quote; a tool that lacks something the request doesn't say is
-less likely, one that has a use for its numbers and codes is likelier. A part that is like no tool, or much more like
-something that assistants in general are asked for, is beyond the tools.
+A request is split into parts with one task each. For each part, sentence embeddings compare the tools' descriptions
+and the requests quoted in them. A tool with a required argument that the request lacks is less likely; one that can
+use the request's numbers and codes is likelier. A part that is similar to no tool, or much more similar to a general
+request to an assistant, is beyond the tools.
 """
 
 import re
@@ -94,7 +94,7 @@ class ChosenTool:
 class Choices:
     """The result for a request: calls, tools that lack an argument, and the parts that no tool serves, verbatim.
 
-    `declined` are those that ask for something not to be done.
+    `declined` are the parts that forbid something.
     """
 
     calls: list[ChosenTool]

