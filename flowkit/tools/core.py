@@ -58,7 +58,6 @@ class Tool(Generic[P, R_co]):
     def __init__(
         self, callee: Callee, options: Options, *, is_method: bool = False, is_class_method: bool = False
     ) -> None:
-        options.check(callee.name)
         check_closure(callee, options)
         self.pool: PoolName | None = options.pool
         has_signature = isinstance(callee, FunctionCallee)

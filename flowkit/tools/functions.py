@@ -59,10 +59,10 @@ class FunctionCallee:
         if problem is not None:
             raise DefinitionError.about(name, problem)
         self.results = ResultType(returns)
-        hidden = [p for p in own if p.name in secrets or holds_secret(p.annotation)]
-        names = secrets | {name for parameter in hidden for name in (parameter.name, parameter.wire)}
         # The schema tells where, and is read only where there may be any: most tools never need it.
         may_hold = any(may_hold_secret(parameter.annotation) for parameter in self.visible)
+        hidden = [p for p in own if p.name in secrets or (may_hold and holds_secret(p.annotation))]
+        names = secrets | {name for parameter in hidden for name in (parameter.name, parameter.wire)}
         self.secrets = SecretPlaces(names, (lambda: self.schema) if may_hold or names else None)
         self._needed = {
             parameter.name: Parameter(parameter.name, parameter.annotation, kind="keyword")

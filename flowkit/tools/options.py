@@ -123,7 +123,10 @@ class Options:
             raise DefinitionError.about(tool, problem)
 
     def _problems(self) -> Iterator[str]:
-        misfit = find_misfit({field.name: getattr(self, field.name) for field in fields(self)}, _EXPECTED)
+        given = {name: value for name, default in _DEFAULTS.items() if (value := getattr(self, name)) is not default}
+        if not given:
+            return  # as most tools have it
+        misfit = find_misfit(given, _EXPECTED)
         if misfit is not None:
             yield misfit
         if self.effect is not None and self.effect not in EFFECTS:
@@ -152,6 +155,9 @@ class Options:
             yield "cache_errors needs a ttl"
         if self.max_result_chars is not None and self.max_result_chars < 1:
             yield f"max_result_chars is {self.max_result_chars!r}, expected 1 or more"
+
+
+_DEFAULTS: Mapping[str, object] = {field.name: field.default for field in fields(Options)}
 
 
 def to_seconds(time: float | timedelta | None) -> float | None:

@@ -3,19 +3,22 @@
 import inspect
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 from typing_extensions import is_typeddict
 
 _SECRETS = (Secret, SecretStr, SecretBytes)
-_PLAIN = (str, int, float, bool, bytes, type(None), Any)
+_PLAIN = frozenset((str, int, float, bool, bytes, type(None)))
+_BOXES = (list, dict, tuple, set, frozenset, Union, UnionType)
+"""What holds values of the types that it is annotated with, and nothing else."""
 
 
 def holds_secret(annotation: Any) -> bool:
     """Return whether a value of this type is, or directly holds, a secret."""
-    if annotation in _PLAIN:
+    if _is_plain(annotation):
         return False
     kind = get_origin(annotation) or annotation
     if inspect.isclass(kind) and issubclass(kind, _SECRETS):
@@ -29,19 +32,27 @@ def may_hold_secret(annotation: Any) -> bool:
 
 
 def _may_hold(annotation: Any, entered: set[int]) -> bool:
-    if annotation in _PLAIN or id(annotation) in entered:
+    if _is_plain(annotation) or id(annotation) in entered:
         return False
     entered.add(id(annotation))
-    if holds_secret(annotation):
-        return True
     if isinstance(annotation, FieldInfo):
         return annotation.json_schema_extra is not None
-    if any(_may_hold(part, entered) for part in get_args(annotation)):
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return False
+    kind = origin or annotation
+    if inspect.isclass(kind) and issubclass(kind, _SECRETS):
+        return True
+    if origin is not None and any(_may_hold(part, entered) for part in get_args(annotation)):
         return True
     try:
-        return any(_may_hold(part, entered) for part in _list_parts(get_origin(annotation) or annotation))
+        return kind not in _BOXES and any(_may_hold(part, entered) for part in _list_parts(kind))
     except Exception:  # noqa: BLE001  # annotations are anybody's code; what can't be read here, the schema tells
         return True
+
+
+def _is_plain(annotation: Any) -> bool:
+    return annotation is Any or (type(annotation) is type and annotation in _PLAIN)
 
 
 def _list_parts(kind: Any) -> Iterator[Any]:
