@@ -84,7 +84,7 @@ def check_options(plan: RecipePlan[Any], options: RecipeRunOptions, inputs: Mapp
 
 
 def _check_past(options: RecipeRunOptions, inputs: Mapping[str, JSON]) -> None:
-    """Refuse decisions on nothing, since a run that starts anew would do once more what has been done."""
+    """Refuse decisions without a run to resume, since a new run would repeat finished calls."""
     resumed = options.get("resume")
     if options.get("journal") is None and options.get("decisions") and resumed is None:
         raise ConfigurationError(

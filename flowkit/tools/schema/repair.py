@@ -90,7 +90,7 @@ class ExpectedValue:
 
 
 def mend(holder: object, key: str | int, wanted: ExpectedValue) -> str | None:
-    """Repair what stands under `key`, in place; what was done, None when it is none of the slips."""
+    """Repair the value of `key` in place; return a description, or None if it is none of the known slips."""
     value = value_at(holder, (key,))
     if not isinstance(holder, (dict, list)):
         return None
