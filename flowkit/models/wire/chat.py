@@ -52,7 +52,7 @@ class ChatReader(WireReader):
         super().__init__()
         self._said: dict[int, str] = {}
         """Of the choices that have spoken in whole messages, the text so far."""
-        self._kinds: set[tuple[int, type[Delta]]] = set()
+        self._kinds: list[tuple[int, type[Delta]]] = []
         """The choices that have spoken in deltas, and in which kinds."""
         self._latest: type[Delta] | None = None
 
@@ -113,7 +113,8 @@ class ChatReader(WireReader):
                 _read_delta(delta, number, deltas)
             if len(deltas) > count and (type(deltas[-1]) is not self._latest or number or len(deltas) > count + 1):
                 self._latest = type(deltas[-1])
-                self._kinds.update((number, type(spoken)) for spoken in deltas[count:])
+                said = dict.fromkeys((number, type(spoken)) for spoken in deltas[count:])
+                self._kinds += (kind for kind in said if kind not in self._kinds)
         if len(deltas) == count:
             if "message" in choice:
                 self._read_message(choice["message"], number, deltas)
