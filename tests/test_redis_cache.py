@@ -180,6 +180,21 @@ def test_valkey_is_an_address_too(place: RedisPlace) -> None:
     asyncio.run(main())
 
 
+def test_a_socket_of_this_machine_is_an_address_too() -> None:
+    with server_folder("redis-socket") as folder:
+        socket = folder / "redis.sock"
+        with start_redis("--unixsocket", str(socket)) as server:
+
+            async def main() -> None:
+                cache = RedisCache(f"unix://{socket}?db=1", timeout_s=PATIENCE_S)
+                await cache.set("key", 1, 60, tool="t")
+                assert await find(cache, "key") is not None
+                await cache.close()
+
+            asyncio.run(main())
+            assert server.execute("DBSIZE", database=1) > 0
+
+
 # What happens to what it holds
 
 
