@@ -15,7 +15,7 @@ from flowkit.journal import Journal
 from flowkit.messages import ToolMessage, Usage, UserMessage
 from flowkit.models.pricing import Price
 from flowkit.models.scripted import Script, ScriptedModel, call
-from flowkit.recipes import ask, recipe
+from flowkit.recipes import ask, recipe, step
 from flowkit.runs.limits import Limits
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import tool
@@ -102,6 +102,37 @@ def test_a_rule_that_asks_ends_the_task_with_an_error_and_pays_nothing() -> None
     result, _ = run_virtual(watch(outer))
     told = [message.text for message in result.messages if isinstance(message, ToolMessage)]
     assert told == ["not done: pay needs a person's decision, which can't be had here"]
+    assert paid == [5]
+
+
+def test_a_recipe_that_writes_is_no_tool_if_it_always_asks_and_fails_where_its_rule_asks() -> None:
+    paid: list[int] = []
+
+    @tool(approval=True)
+    def pay_asking(won: int) -> str:
+        paid.append(won)
+        return "paid"
+
+    @tool(approval=lambda arguments, _: arguments["won"] > 10)
+    def pay(won: int) -> str:
+        paid.append(won)
+        return "paid"
+
+    @recipe
+    def settle_asking(won: int) -> str:
+        return step(pay_asking, won)
+
+    @recipe
+    def settle(won: int) -> str:
+        return step(pay, won)
+
+    with pytest.raises(DefinitionError, match="can't be a tool: its step 'pay_asking' asks a person"):
+        settle_asking.as_tool()
+    outer = agent_of([[call("settle", won=5), call("settle", won=50)], "Done."], settle.as_tool())
+    result, _ = run_virtual(watch(outer))
+    told = [message.text for message in result.messages if isinstance(message, ToolMessage)]
+    assert told[0] == "paid"
+    assert "a person has to decide on it" in told[1]
     assert paid == [5]
 
 

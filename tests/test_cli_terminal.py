@@ -122,16 +122,18 @@ print("ready")
 """
 
 
-def test_something_moves_while_a_command_starts() -> None:
+@pytest.mark.parametrize(("term", "cleared"), [("xterm", "\r\x1b[K"), ("dumb", "\r         \r")])
+def test_something_moves_while_a_command_starts(term: str, cleared: str) -> None:
     master, slave = pty.openpty()
-    with subprocess.Popen([sys.executable, "-c", SLOW_START], stdout=slave, stderr=slave) as process:
+    environment = {**os.environ, "TERM": term}
+    with subprocess.Popen([sys.executable, "-c", SLOW_START], stdout=slave, stderr=slave, env=environment) as process:
         process.wait(60)
     os.close(slave)
     shown = os.read(master, 65536).decode()
     os.close(master)
 
     assert len({line for line in shown.split("\r") if line.endswith("loading")}) >= 2
-    assert shown.endswith("\r\x1b[Kready\r\n")
+    assert shown.endswith(f"{cleared}ready\r\n")
 
 
 @pytest.mark.slow

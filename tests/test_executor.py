@@ -580,7 +580,7 @@ def test_early_run_that_was_cancelled_has_one_end(end: str) -> None:
     execute(TOOLS, [], drive)  # it looks at the ends
 
 
-def test_call_that_was_cancelled_before_its_seal_may_be_sealed() -> None:
+def test_call_that_was_cancelled_before_its_seal_may_be_sealed_and_stays_cancelled() -> None:
     call = ToolCall("a", "quote", {"name": "x"})
 
     async def drive(executor: Executor) -> None:
@@ -591,7 +591,7 @@ def test_call_that_was_cancelled_before_its_seal_may_be_sealed() -> None:
         executor.seal(call)
 
     ran = execute(TOOLS, [], drive)
-    assert ran["a"].value == "x False"
+    assert (ran["a"].state, ran["a"].error) == ("cancelled", "not wanted")
 
 
 def test_early_run_with_other_arguments_is_forgotten() -> None:

@@ -27,6 +27,7 @@ from flowkit import (
 )
 from flowkit.errors import GraphError
 from flowkit.events import EventLog
+from flowkit.executor import Outcome
 from flowkit.graph import Body, Each, Node, item_id
 from flowkit.testing.loop import VirtualLoop, run_virtual
 from tests.example_counts import share
@@ -511,3 +512,48 @@ def test_an_early_run_that_nobody_seals_is_void_when_the_run_ends() -> None:
     log = run_virtual(go())
     assert find_faults(log) == []
     assert [event.type for event in log.events][-2:] == ["call.void", "run.finished"]
+
+
+@pytest.mark.parametrize("began", ["announced", "early", "ended"])
+def test_a_call_that_was_cancelled_before_it_was_sealed_never_runs_after(began: str) -> None:
+    ran: list[int] = []
+
+    @tool(effect="write" if began == "announced" else "read")
+    async def do(n: int) -> int:
+        ran.append(n)
+        await asyncio.sleep(1)
+        return n
+
+    async def go() -> tuple[dict[str, Outcome], EventLog]:
+        async with Executor([do]) as graph:
+            graph.announce("a", "do")
+            if began != "announced":
+                assert graph.start_early(ToolCall("a", "do", {"n": 1}))
+                await asyncio.sleep(0.5 if began == "early" else 2)
+            graph.cancel("a", "the user said no")
+            await asyncio.sleep(0)
+            assert not graph.start_early(ToolCall("a", "do", {"n": 1}))
+            graph.seal(ToolCall("a", "do", {"n": 1}))
+            graph.add(ToolCall("b", "do", {"n": Reference("a")}))
+            await graph.wait()
+            return dict(graph.outcomes), graph.log
+
+    outcomes, log = run_virtual(go())
+    assert (outcomes["a"].state, outcomes["a"].error) == ("cancelled", "the user said no")
+    assert outcomes["b"].state == "skipped"
+    assert ran == ([] if began == "announced" else [1])
+    told = [event.type for event in log.events if getattr(event, "call", None) == "a"]
+    assert told[-1] == "call.cancelled"
+    assert told.count("call.sealed") == 1
+
+
+def test_a_call_whose_turn_came_to_nothing_runs_when_it_is_sealed_after() -> None:
+    async def go() -> str:
+        async with Executor(TOOLS) as graph:
+            graph.announce("a", "look")
+            graph.void("a", "the stream broke")
+            graph.seal(ToolCall("a", "look", {"n": 1}))
+            await graph.wait()
+            return graph.outcomes["a"].state
+
+    assert run_virtual(go()) == "finished"

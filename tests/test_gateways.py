@@ -301,3 +301,93 @@ def test_an_index_that_is_text_in_some_events_makes_no_second_call() -> None:
         api="responses",
     )
     assert (shown(turn), turn.complete) == (ONE, True)
+
+
+# Bodies of servers that speak a dialect of Chat Completions
+
+NATIVE: dict[str, bytes] = {
+    "Workers AI": event({"response": "Hel", "p": "ab"}) + event({"response": "lo"}) + DONE,
+    "Workers AI without a stream": json.dumps(
+        {"result": {"response": "Hello"}, "success": True, "errors": []}
+    ).encode(),
+    "DashScope": b"".join(
+        event({"output": {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": word}]}})
+        for text, word in (("Hel", "null"), ("Hello", "stop"))
+    ),
+    "Ollama's completion": event({"response": "Hello", "done": False})
+    + event({"response": "", "done": True, "done_reason": "stop"}),
+    "MiniMax": event({"choices": [{"delta": {"content": "Hel"}}]})
+    + event({"choices": [{"delta": {"content": "lo"}}]})
+    + event({"object": "chat.completion", "choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}),
+    "Perplexity": event({"choices": [{"message": {"content": "Hello"}, "delta": {"content": "Hello"}}]})
+    + event({"choices": [{"message": {"content": "Hello"}, "delta": {"content": ""}, "finish_reason": "stop"}]}),
+    "Together": event({"choices": [{"text": "Hello", "delta": {"content": "Hello"}}]})
+    + event({"choices": [{"text": "", "delta": {"content": ""}, "finish_reason": "eos"}]}),
+    "Portkey": event({"hook_results": {"before_request_hooks": []}})
+    + event({"choices": [{"delta": {"content": "Hello"}, "finish_reason": "stop"}]}),
+    "Azure": event({"choices": [], "prompt_filter_results": [{"content_filter_results": {}}]})
+    + event({"choices": [{"delta": {"content": "Hello"}}]})
+    + event({"choices": [{"finish_reason": None, "content_filter_offsets": {"check_offset": 1}}]})
+    + event({"choices": [{"delta": {}, "finish_reason": "stop"}]}),
+    "a delta that is null": event({"choices": [{"delta": None}]})
+    + event({"choices": [{"delta": {"content": "Hello"}, "finish_reason": ""}]})
+    + event({"choices": [{"delta": None, "finish_reason": "stop"}]}),
+}
+
+
+@pytest.mark.parametrize("body", NATIVE.values(), ids=list(NATIVE))
+def test_a_text_is_read_once_in_the_dialects_of_servers(body: bytes) -> None:
+    turn = read_turn(body, api="chat")
+    assert (turn.text, turn.error) == ("Hello", None)
+    assert turn.reason in ("stop", "unknown")
+
+
+FAULTS: dict[str, tuple[bytes, str, bool]] = {
+    "LiteLLM": (
+        event({"error": {"message": "MidStreamFallbackError: peer closed", "code": "500"}}),
+        "peer closed",
+        True,
+    ),
+    "vLLM": (event({"object": "error", "message": "context length is 4096", "code": 400}), "context length", False),
+    "SambaNova": (event({"choices": None, "error": {"message": "Request timed out", "code": None}}), "timed out", True),
+    "TGI": (event({"error": "CUDA out of memory", "error_type": "generation"}), "CUDA out of memory", True),
+    "MiniMax": (event({"choices": None, "base_resp": {"status_code": 1, "status_msg": "no room"}}), "no room", True),
+    "DashScope": (
+        b"id:1\nevent:error\n:HTTP_STATUS/400\n" + event({"code": "InvalidParameter", "message": "bad parameter"}),
+        "bad parameter",
+        False,
+    ),
+    "Bedrock": (event({"message": "Too many tokens", "__type": "ThrottlingException"}), "Too many tokens", True),
+    "llama.cpp": (b'error: {"code": 500, "message": "slot unavailable"}\n\n', "slot unavailable", True),
+    "Zhipu": (event({"choices": [{"delta": {}, "finish_reason": "network_error"}]}), "network_error", True),
+    "Gemini": (
+        event({"choices": [{"delta": {}, "finish_reason": "function_call_filter: MALFORMED_FUNCTION_CALL"}]}),
+        "MALFORMED_FUNCTION_CALL",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("begins", [True, False], ids=["behind a text", "alone"])
+@pytest.mark.parametrize(("fault", "says", "passes"), FAULTS.values(), ids=list(FAULTS))
+def test_a_fault_in_the_words_of_a_server_is_told_with_its_reason(
+    fault: bytes, says: str, passes: bool, begins: bool
+) -> None:
+    body = event({"choices": [{"delta": {"content": "Hel"}}]}) if begins else b""
+    turn = read_turn(body + fault, api="chat")
+    assert turn.error is not None
+    assert says in str(turn.error)
+    assert turn.error.retryable is passes
+
+
+@pytest.mark.parametrize(
+    ("title", "status"), [("504 Gateway Time-out", 504), ("502 Bad Gateway", 502), ("Sign in", None)]
+)
+def test_a_page_in_place_of_an_answer_may_be_asked_for_again_if_it_tells_a_fault_that_passes(
+    title: str, status: int | None
+) -> None:
+    page = f"<html>\r\n<head><title>{title}</title></head>\r\n<body></body></html>".encode()
+    for api in ("chat", "responses"):
+        error = read_turn(page, api=api).error
+        assert error is not None
+        assert (error.status, error.retryable) == (status, status is not None)

@@ -213,6 +213,22 @@ def test_what_a_call_needs_and_what_a_tool_calls_are_guarded_too() -> None:
     assert names == ["look", "describe"]
 
 
+def test_an_agent_that_is_used_as_a_tool_asks_its_own_guards() -> None:
+    names: list[str] = []
+
+    def note_as(who: str) -> Any:
+        def note(call: ToolCall, _: Context) -> None:
+            names.append(f"{who}: {call.name}")
+
+        return note
+
+    inner = ScriptedModel([[call("look", order="O1")], "Found."])
+    clerk = Agent(inner, tools=[look], cache=False, before_call=note_as("inner"), name="clerk")
+    model = ScriptedModel([[call("clerk", task="Look.")], "Done."])
+    asyncio.run(finish(Agent(model, tools=[clerk.as_tool()], cache=False, before_call=note_as("outer"))))
+    assert names == ["outer: clerk", "inner: look"]
+
+
 def test_a_guard_of_a_call_that_raises_stops_the_call_alone_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     def broken(call: ToolCall, _: Context) -> None:
         raise RuntimeError("no policy")

@@ -72,6 +72,23 @@ def test_most_requests_to_services_it_was_developed_with_go_to_the_right_tool() 
     assert right >= 0.9 * len(rows)
 
 
+@pytest.mark.parametrize("said", ["010-1234-5678", "01012345678", "010 1234 5678", "010.1234.5678"])
+@pytest.mark.parametrize(
+    ("pattern", "wanted"), [(r"^01\d-\d{4}-\d{4}$", "010-1234-5678"), (r"^\d{11}$", "01012345678")]
+)
+def test_a_phone_number_has_the_form_of_the_pattern(said: str, pattern: str, wanted: str) -> None:
+    parameters: dict[str, JSON] = {"type": "object", "properties": {"phone": {"type": "string", "pattern": pattern}}}
+    assert ground(parameters, f"연락처는 {said} 예요").schema["properties"] == {"phone": {"enum": [wanted]}}
+
+
+@pytest.mark.parametrize("said", ["2026-12-10 부터 2026-12-11 까지", "from 2026-12-10 to 2026-12-11"])
+@pytest.mark.parametrize(("begin", "end"), [("start", "end"), ("check_in", "check_out"), ("시작일", "종료일")])
+def test_a_span_fills_its_beginning_and_its_end(said: str, begin: str, end: str) -> None:
+    day: dict[str, JSON] = {"type": "string", "format": "date"}
+    grounded = ground({"type": "object", "properties": {end: day, begin: day}, "required": [begin, end]}, said)
+    assert grounded.schema["properties"] == {begin: {"enum": ["2026-12-10"]}, end: {"enum": ["2026-12-11"]}}
+
+
 def test_a_number_with_a_unit_fills_no_argument_that_is_counted_in_another() -> None:
     counts: dict[str, JSON] = {
         "nights": {"type": "integer"},
@@ -82,6 +99,9 @@ def test_a_number_with_a_unit_fills_no_argument_that_is_counted_in_another() -> 
     grounded = ground(parameters, "3 박 2 weeks")
     assert grounded.missing == ("guests",)
     assert grounded.schema["properties"] == {"nights": {"enum": [3]}, "days": {"enum": [14]}}
+    grounded = ground(parameters, "a room for 4 people")
+    assert grounded.missing == ("nights", "days")
+    assert grounded.schema["properties"] == {"guests": {"enum": [4]}}
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,17 @@ PAGES = (
     "docs/explanation/faults.md",
     "docs/explanation/security.md",
     "docs/explanation/time.md",
+    "docs/how-to/agents.md",
+    "docs/how-to/approval.md",
+    "docs/how-to/budgets.md",
     "docs/how-to/caching.md",
+    "docs/how-to/conversations.md",
     "docs/how-to/from-a-streaming-class.md",
+    "docs/how-to/guards.md",
+    "docs/how-to/postgres-journal.md",
+    "docs/how-to/redis-cache.md",
+    "docs/how-to/resuming.md",
+    "docs/how-to/several-machines.md",
     "docs/how-to/web-client.md",
 )
 UNHELD = {
@@ -33,7 +42,7 @@ UNHELD = {
 
 NOT_SENTENCES = re.compile(r"^ *```.*?^ *```$|<!--.*?-->|^#.*?$", re.MULTILINE | re.DOTALL)
 RULE = re.compile(r"[|\-: ]+")
-MARK = re.compile(r"(?:- |\d+\. )")
+MARK = re.compile(r"^(?:- |\d+\. )")
 FIGURE = re.compile(r"(?<=\|) [\d.,]+(?: s)?(?= \|)")
 BETWEEN = re.compile(r"(?<=[.?!]) +(?=[A-Z`\[*])")
 

@@ -562,3 +562,16 @@ def test_recipe_is_not_called() -> None:
 
 def test_effect_is_the_strongest_of_the_steps() -> None:
     assert support.effect == "write"
+
+
+def test_option_among_the_inputs_is_told_where_it_goes() -> None:
+    @tool(effect="read")
+    def twice(x: int) -> int:
+        return 2 * x
+
+    @recipe
+    def double(x: int) -> int:
+        return step(twice, x)
+
+    with pytest.raises(ConfigurationError, match=r"no input 'user'; as an option: await double.options\(user=…\).run"):
+        double.run_sync(1, user="ann")  # pyright: ignore[reportCallIssue]  # that is the point

@@ -3,6 +3,8 @@
 import asyncio
 import inspect
 import logging
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -176,6 +178,21 @@ def test_valkey_is_an_address_too(place: RedisPlace) -> None:
         await other.close()
 
     asyncio.run(main())
+
+
+def test_a_socket_of_this_machine_is_an_address_too() -> None:
+    with server_folder("redis-socket") as folder:
+        socket = folder / "redis.sock"
+        with start_redis("--unixsocket", str(socket)) as server:
+
+            async def main() -> None:
+                cache = RedisCache(f"unix://{socket}?db=1", timeout_s=PATIENCE_S)
+                await cache.set("key", 1, 60, tool="t")
+                assert await find(cache, "key") is not None
+                await cache.close()
+
+            asyncio.run(main())
+            assert server.execute("DBSIZE", database=1) > 0
 
 
 # What happens to what it holds
@@ -656,14 +673,12 @@ def test_a_cluster_refuses_no_command_for_its_slots(cluster: RedisServer) -> Non
     asyncio.run(main())
 
 
-ACL = (
-    "on >secret ~fk:* &fk:* -@all +get +mget +set +del +unlink +pttl +pexpire +eval +evalsha +script|load +scan"
-    " +hincrby +hgetall +ping +hello +info +client +publish +subscribe +unsubscribe"
-)
-
-
 def test_the_rights_that_the_page_names_suffice(server: RedisServer) -> None:
-    server.execute("ACL", "SETUSER", "app", *ACL.split())
+    """The page's own command, as a shell takes it apart."""
+    page = Path(__file__).parent.parent / "docs" / "how-to" / "redis-cache.md"
+    command = re.search(r"^redis-cli (ACL SETUSER .*?)\n```", page.read_text(), re.DOTALL | re.MULTILINE)
+    assert command is not None
+    server.execute(*shlex.split(command[1].replace("\\\n", " ").replace("PASSWORD", "secret")))
 
     async def main() -> None:
         cache = RedisCache(f"redis://app:secret@127.0.0.1:{server.port}", timeout_s=PATIENCE_S)

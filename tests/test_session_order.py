@@ -1,18 +1,21 @@
 """A conversation stays in the order in which its runs began, whatever the wall clock does between and inside them."""
 
 import asyncio
+import shutil
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowkit import Agent, Approve, Journal, ScriptedModel, tool
+from flowkit import Agent, Approve, Journal, Limits, ModelError, ScriptedModel, tool
 from flowkit.clock import ManualClock
 from flowkit.messages import AssistantMessage, UserMessage
 from flowkit.models.base import ModelRequest
 from flowkit.testing import call
-from tests.stores import journal_at
+from flowkit.testing.loop import run_virtual
+from tests.stores import journal_at, opened_journal
 
 pytestmark = pytest.mark.usefixtures("journal_store")
 
@@ -91,3 +94,57 @@ def test_events_of_a_run_after_a_jump_are_kept_in_their_order(tmp_path: Path) ->
             assert kept == list(range(len(kept)))
 
     asyncio.run(go())
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize("ends", ["failed", "limit", "cancelled", "killed"])
+def test_no_message_of_a_session_is_lost_however_a_run_ended(tmp_path: Path, ends: str) -> None:
+    """The next run hears of the message, the turn that was complete, and the result or fate of its call."""
+    asked: list[ModelRequest] = []
+
+    @tool(effect="write")
+    async def pay() -> str:
+        """Pay."""
+        if ends == "killed":
+            shutil.copyfile(tmp_path / "j", tmp_path / "copy")
+            for ending in ("-wal", "-shm"):
+                shutil.copyfile(tmp_path / f"j{ending}", tmp_path / f"copy{ending}")
+        return "paid"
+
+    def answer(request: ModelRequest) -> Any:
+        if request.turn == 1:
+            return [call("pay")]
+        return [3600.0, "late"] if ends in ("cancelled", "limit") else [ModelError("gone", retryable=False)]
+
+    async def go() -> None:
+        with opened_journal(tmp_path / "j") as journal:
+            agent = Agent(ScriptedModel(answer), tools=[pay], cache=False, journal=journal)
+            limits = Limits(seconds=60) if ends == "limit" else None
+            run = agent.start("Pay the bill.", user="ann", session="s", run_id="r", limits=limits)
+            async for event in run:
+                if ends == "cancelled" and event.type == "turn.started" and event.to_json()["turn"] == 2:
+                    run.cancel()
+            assert (await run.wait()).status == ("failed" if ends == "killed" else ends)
+
+    run_virtual(go())
+    path = tmp_path / "copy" if ends == "killed" else tmp_path / "j"
+    if ends == "killed":
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("UPDATE run SET holder = NULL")  # its process is gone
+
+    def look(request: ModelRequest) -> Any:
+        asked.append(request)
+        return "ok"
+
+    with opened_journal(path) as journal:
+        agent = Agent(ScriptedModel(look), tools=[pay], cache=False, journal=journal)
+        agent.run_sync("And now?", user="ann", session="s")
+        asked.clear()
+        agent.run_sync("Mine?", user="bob", session="s")
+        assert len(asked[0].messages) == 1, "another user's runs can't see it"
+        asked.clear()
+        agent.run_sync("And then?", user="ann", session="s")
+    said = [getattr(message, "content", None) or getattr(message, "text", "") for message in asked[0].messages]
+    assert said[0] == "Pay the bill."
+    assert ("it may have happened" if ends == "killed" else "paid") in str(said[2])
+    assert said[-3:] == ["And now?", "ok", "And then?"]

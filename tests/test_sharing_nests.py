@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flowkit import Agent, Context, DiskCache, ScriptedModel, recipe, step, tool
+from flowkit import Agent, Context, DiskCache, ScriptedModel, each, recipe, step, tool
 from flowkit.context import CONTEXT
 from flowkit.errors import DefinitionError
 from flowkit.identity import Scope
@@ -28,7 +28,9 @@ from tests.stores import fast_folder
 
 AnyTool = Tool[..., Any]
 LABEL = re.compile(r"(all|user|session|run)=([\w/]*)")
-Kind = Literal["call", "task", "thread", "agent", "agent as tool", "recipe", "need"]
+Kind = Literal[
+    "call", "task", "thread", "agent", "bare agent", "agent as tool", "recipe", "recipe run", "items", "need"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -137,6 +139,10 @@ class Builder:
             result = await agent.run("Go.", user=ctx.user, session=ctx.session, data=ctx.data)
             return " ".join(str(outcome.value) for outcome in result.calls)
 
+        @recipe(name=f"items_{number}")
+        def items(kept: list[int] = [1, 2]) -> list[list[str]]:  # noqa: B006
+            return [each(kept, lambda item, part=part: step(part)) for part in parts]
+
         async def act(ctx: Context[str] = CONTEXT) -> str:
             """Make a result of the others'."""
             match kind:
@@ -147,6 +153,13 @@ class Builder:
                     return await asyncio.to_thread(asyncio.run, ask(ctx))
                 case "agent":
                     return await ask(ctx)
+                case "bare agent":
+                    result = await agent.run("Go.", data=ctx.data)  # it belongs to the call's user
+                    return " ".join(str(outcome.value) for outcome in result.calls)
+                case "recipe run":
+                    return str((await steps.options(data=ctx.data, cache=False).run()).output)
+                case "items":
+                    return str(await ctx.call(items.as_tool()))
                 case "agent as tool":
                     return str(await ctx.call(agent.as_tool(), "Go."))
                 case "recipe":

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from flowkit import Agent, Context, Limits, ModelError, ScriptedModel, recipe, step, tool
+from flowkit import Agent, Context, Limits, ModelError, ScriptedModel, each, recipe, step, tool
 from flowkit.context import CONTEXT
-from flowkit.errors import FlowkitError
+from flowkit.errors import FlowkitError, ToolError
 from flowkit.events import TurnFinished
+from flowkit.models.scripted import finish
 from flowkit.testing import call
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import Needs, Tool
@@ -27,18 +28,21 @@ from tests.example_counts import examples
 
 AnyTool = Tool[..., Any]
 Effect = Literal["read", "idempotent", "write"]
-Kind = Literal["calls", "tasks", "agent", "agent as tool", "broken agent", "recipe", "needs"]
+Kind = Literal[
+    "calls", "tasks", "agent", "agent as tool", "broken agent", "recipe", "recipe run", "items", "needs", "prefetch"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-Ending = Literal["well", "broken", "broken twice", "broken for good", "cancelled", "limit"]
+Ending = Literal["well", "broken", "broken twice", "broken for good", "refused", "length", "cancelled", "limit"]
 ENDINGS: tuple[Ending, ...] = get_args(Ending)
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A tool that acts, after some time."""
+    """A tool that acts, takes some time, and may then fail."""
 
     effect: Effect
     takes_s: float
+    fails: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ Tree = Leaf | Inner
 EFFECTS: list[Effect] = ["read", "idempotent", "write", "write"]
 TIMES = [0.0, 0.5, 3.0]
 TREES: st.SearchStrategy[Tree] = st.recursive(
-    st.builds(Leaf, st.sampled_from(EFFECTS), st.sampled_from(TIMES)),
+    st.builds(Leaf, st.sampled_from(EFFECTS), st.sampled_from(TIMES), st.sampled_from([False, False, True])),
     lambda parts: st.builds(Inner, st.sampled_from(KINDS), st.lists(parts, min_size=1, max_size=3).map(tuple)),
     max_leaves=6,
 )
@@ -78,13 +82,17 @@ class Grove:
         self._numbers = count()
         self.effects: list[tuple[str, float]] = []
         self.kinds: dict[str, Effect] = {}
+        self.calls: dict[str, int] = {}
+        """How often each is called: once, and once more for each item above it."""
 
-    def build(self, tree: Tree) -> AnyTool:
+    def build(self, tree: Tree, calls: int = 1) -> AnyTool:
         """Make the tool of a tree, with a name of its own."""
         number = next(self._numbers)
         if isinstance(tree, Leaf):
+            self.calls[f"{tree.effect}_{number}"] = calls
             return self._leaf(tree, f"{tree.effect}_{number}")
-        parts = [self.build(part) for part in tree.parts]
+        # The same needed call is made once.
+        parts = [self.build(part, 2 * calls if tree.kind == "items" else calls) for part in tree.parts]
         name = f"{tree.kind.replace(' ', '_')}_{number}"
         if tree.kind == "needs":
             return _make_needing(name, parts)
@@ -97,6 +105,8 @@ class Grove:
             """Act."""
             self.effects.append((name, asyncio.get_running_loop().time()))
             await asyncio.sleep(leaf.takes_s)
+            if leaf.fails:
+                raise ToolError("failed, as it was told")
             return name
 
         return tool(name=name, effect=leaf.effect)(act)
@@ -120,26 +130,40 @@ def _make_function(kind: Kind, number: int, parts: Sequence[AnyTool]) -> Any:
     gone = ModelError("the inner stream broke", retryable=True)
     turns: list[Any] = [[*calls, gone]] * (kind == "broken agent") + [calls, "Done."]
 
+    guessed = [part.call(n=1) for part in parts if part.effect == "read"] if kind == "prefetch" else []
+
     def make_agent() -> Agent[Any]:
-        return Agent(ScriptedModel(turns), tools=parts, cache=False, name=f"asked_{number}")
+        return Agent(ScriptedModel(turns), tools=parts, prefetch=guessed, cache=False, name=f"asked_{number}")
 
     @recipe(name=f"steps_{number}")
-    def steps() -> list[str]:
-        return [step(part) for part in parts]
+    def steps() -> list[Any]:
+        return [step.options(optional=True)(part) for part in parts]
+
+    @recipe(name=f"items_{number}")
+    def items(kept: list[int] = [1, 2]) -> list[list[Any]]:  # noqa: B006
+        return [each(kept, lambda item, part=part: step(part, item), on_error="null") for part in parts]
 
     async def act(n: int = 0, ctx: Context[Any] = CONTEXT) -> str:
         """Make a result of the others'."""
         match kind:
             case "tasks":
-                return str(await asyncio.gather(*(ctx.call(part) for part in parts)))
-            case "agent" | "broken agent":
+                return str(await asyncio.gather(*(ctx.call(part) for part in parts), return_exceptions=True))
+            case "agent" | "broken agent" | "prefetch":
                 return (await make_agent().run("Go.")).text
             case "agent as tool":
                 return str(await ctx.call(make_agent().as_tool(), "Go."))
             case "recipe":
                 return str(await ctx.call(steps.as_tool()))
+            case "recipe run":
+                return str((await steps.options(cache=False).run()).output)
+            case "items":
+                return str(await ctx.call(items.as_tool()))
             case _:
-                return " ".join([str(await ctx.call(part)) for part in parts])
+                said: list[str] = []
+                for part in parts:
+                    with suppress(ToolError):
+                        said.append(str(await ctx.call(part)))
+                return " ".join(said)
 
     return act
 
@@ -150,6 +174,8 @@ async def _run(trees: Sequence[Tree], stream: Stream) -> None:
     tools = [grove.build(tree) for tree in (*trees, Leaf("read", 0.0))]
     asked: list[Any] = [piece for made in tools for piece in (call(made.name, n=1), stream.before_s)]
     good: list[Any] = [*asked, stream.after_s]
+    if stream.ending in ("refused", "length"):
+        good.append(finish("content_filter" if stream.ending == "refused" else "length"))
     gone = ModelError("the stream broke", retryable=stream.ending != "broken for good")
     broken = {"broken": 1, "broken twice": 2, "broken for good": 1}.get(stream.ending, 0)
     model = ScriptedModel([*[[*good, gone]] * broken, good, "Done."])
@@ -163,7 +189,9 @@ async def _run(trees: Sequence[Tree], stream: Stream) -> None:
         await run.wait()
     ends = [event.t for event in run.log.events if isinstance(event, TurnFinished) and event.error is None]
     for name, times in Counter(name for name, _ in grove.effects).items():
-        assert times == 1 or grove.kinds[name] == "read", f"{name} acted {times} times"
+        assert times <= grove.calls[name] or grove.kinds[name] == "read", f"{name} acted {times} times"
+    if stream.ending in ("refused", "length"):
+        assert {grove.kinds[name] for name, _ in grove.effects} <= {"read"}, "the turn never ended well"
     for name, at_s in grove.effects:
         if grove.kinds[name] != "read":
             assert ends, f"{name} acted in a turn that never ended well"

@@ -227,6 +227,7 @@ class Agent(Generic[OutputT]):
             output_attempts=output_attempts,
             slots=slots,
         )
+        self._latest_plan = self._plan
         self._options: AgentRunOptions = {}
         self._overrides: ContextVar[Mapping[str, Any]] = ContextVar(f"overrides of {name}", default=_NONE)
         self._at_work = RunsAtWork[AgentResult[OutputT]]()
@@ -425,7 +426,7 @@ class Agent(Generic[OutputT]):
         """Make the plan of a run: the agent's settings, then the run's options, then the overrides, which win."""
         plan = self._plan
         overrides = self._overrides.get()
-        return replace(
+        made = replace(
             plan,
             model=overrides.get("model", options.get("model") or plan.model),
             tools=self.tools,
@@ -435,6 +436,9 @@ class Agent(Generic[OutputT]):
             allow_changed=options.get("allow_changed", plan.allow_changed),
             slots=options.get("slots", plan.slots),
         )
+        if made != self._latest_plan:
+            self._latest_plan = made
+        return self._latest_plan  # a thousand runs hold one
 
     def _check_prefetch(self) -> None:
         prefetch = self._plan.prefetch

@@ -3,6 +3,7 @@
 It runs before all other imports, so it uses only small modules of the standard library.
 """
 
+import os
 import sys
 import threading
 import time
@@ -32,15 +33,17 @@ def show_start(what: str = "starting") -> Generator[None]:
 
 
 def _turn(is_over: threading.Event, what: str) -> None:
-    shown = 0
+    shown, widest = 0, 0
     wait_s = FIRST_S
     began = time.monotonic()
     while not is_over.wait(wait_s):
         passed_s = int(time.monotonic() - began)
-        _write(f"\r{_FRAMES[shown % len(_FRAMES)]} {what}" + (f", {passed_s} s" if passed_s else ""))
-        shown, wait_s = shown + 1, EVERY_S
+        line = f"{_FRAMES[shown % len(_FRAMES)]} {what}" + (f", {passed_s} s" if passed_s else "")
+        _write(f"\r{line}")
+        shown, wait_s, widest = shown + 1, EVERY_S, max(widest, len(line))
     if shown:
-        _write("\r\x1b[K")
+        # A dumb terminal, such as Emacs's shell, would show the escape sequence.
+        _write(f"\r{' ' * widest}\r" if os.environ.get("TERM") == "dumb" else "\r\x1b[K")
 
 
 def _write(text: str) -> None:

@@ -1,6 +1,6 @@
 """The approval gate: check whether a person has to decide, record the request, and apply the decision.
 
-The gate at which the run's guard checks a call, before a person is asked and anything runs.
+The gate at which the run's guard checks a call, before any approval request and before anything runs.
 """
 
 import hashlib

@@ -25,16 +25,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import cast
 
 from flowkit.cache import Cache
-from flowkit.codec import JSON, dump_sorted
+from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, GraphError, ToolArgumentsError
 from flowkit.events import EventLog
 from flowkit.executor import phases
 from flowkit.executor.approvals import ApprovalGate, CallGuard, Guarded
 from flowkit.executor.controls import Controls
-from flowkit.executor.entries import Entry
+from flowkit.executor.entries import Entry, began_with
 from flowkit.executor.gates import Gates, OpenedGate, RememberedGate, ResolvedGate, ResourceGate
 from flowkit.executor.intake import NO_EDGES, Intake, LookAtReference
 from flowkit.executor.lending import Lending
@@ -60,7 +59,6 @@ from flowkit.graph import Node
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
 from flowkit.known_secrets import KnownSecrets
-from flowkit.masking import show_arguments
 from flowkit.pools.windows import find_windows
 from flowkit.references import Reference, ToolCall, find_references
 from flowkit.tools import ToolLookup
@@ -293,7 +291,7 @@ class Executor:
         except ToolArgumentsError:
             return False
         entry = self._intake.open_again(call)
-        if entry.phase != phases.NEW:
+        if entry.phase != phases.NEW or entry.is_withdrawn:
             return False
         self._intake.place(entry, call, NO_EDGES, True, False)
         self._workers.drain()
@@ -308,8 +306,12 @@ class Executor:
         entry = self._intake.open_again(call)
         if entry.sealed_s is not None or entry.state == "void":
             raise GraphError(f"{call.id!r} is sealed already")
+        if entry.extra is not None and entry.is_withdrawn:
+            self._settler.end_withdrawn(entry, call)
+            self._workers.drain()
+            return
         has_begun = entry.phase != phases.NEW
-        stands = has_begun and _equal(_get_given(entry), call.arguments)
+        stands = has_begun and began_with(entry, call.arguments)
         if has_begun and not stands:
             entry = self._intake.start_anew(entry)
         if is_provisional:
@@ -434,14 +436,3 @@ class Executor:
 
     def _find(self, node_id: str | None) -> Entry | None:
         return None if node_id is None else self._table.find(node_id)
-
-
-def _get_given(entry: Entry) -> Mapping[str, object]:
-    """Return the arguments that an early call was started with, before the run's guard changed them."""
-    given = None if entry.extra is None else entry.extra.given
-    return cast(ToolCall, entry.node).arguments if given is None else given
-
-
-def _equal(first: Mapping[str, object], second: Mapping[str, object]) -> bool:
-    """Compare as JSON, so that true isn't 1."""
-    return dump_sorted(show_arguments(first)) == dump_sorted(show_arguments(second))

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from flowkit.cache import KeyOf, Look
-from flowkit.codec import JSON
+from flowkit.codec import JSON, dump_sorted
 from flowkit.context import Context
 from flowkit.executor import phases
 from flowkit.executor.outcomes import Decision, Source, State
@@ -13,6 +13,7 @@ from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.resources import Ticket
 from flowkit.executor.worker import Running
 from flowkit.graph import ModelStep, Node
+from flowkit.masking import show_arguments
 from flowkit.references import ToolCall
 from flowkit.tools.schema.arguments import Arguments
 
@@ -84,6 +85,8 @@ class Extra:
     """The result of that look-up."""
     given: Mapping[str, object] | None = None
     """The arguments of an early call before the run's guard changed them."""
+    has_written: bool = False
+    """Whether a run that its function started has begun a write."""
     is_guarded: bool = False
     """Whether the run's guard has passed it."""
     is_guess: bool = False
@@ -111,6 +114,8 @@ class Extra:
     """The reason that it was stopped while it ran, or waited in a task."""
     ticket: Ticket | None = None
     timeout_s: float | None = None
+    is_withdrawn: bool = False
+    """Whether it was cancelled before it was sealed."""
     was_asked: bool = False
     """Whether it was dropped while a person had to decide on it."""
     waits: int = 0
@@ -264,6 +269,11 @@ class Entry:
         return self.state == "finished" or (self.extra is not None and self.extra.optional)
 
     @property
+    def is_withdrawn(self) -> bool:
+        """Whether it was cancelled before it was sealed: it doesn't run when it is."""
+        return self.extra is not None and self.extra.is_withdrawn
+
+    @property
     def is_told(self) -> bool:
         """Whether its outcome is reported: it was sealed, or never will be."""
         return self.phase >= phases.ENDED and (self.sealed_s is not None or self.state == "void")
@@ -276,3 +286,13 @@ class Entry:
             more.context.cancelled.set()
         if self.worker is not None:
             self.worker.cancel()
+
+
+def began_with(entry: Entry, arguments: Mapping[str, object]) -> bool:
+    """Return whether an early call was started with these arguments, before the run's guard changed them.
+
+    They are compared as JSON, so that true isn't 1.
+    """
+    given = None if entry.extra is None else entry.extra.given
+    started = cast(ToolCall, entry.node).arguments if given is None else given
+    return dump_sorted(show_arguments(started)) == dump_sorted(show_arguments(arguments))

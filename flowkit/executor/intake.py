@@ -219,9 +219,14 @@ class Intake:
         return entry
 
     def open_again(self, call: ToolCall) -> Entry:
-        """Return the entry that was announced for this call, or a new one."""
+        """Return the entry that was announced for this call, or a new one; a call that was cancelled stays so."""
         entry = self._entries.get(call.id)
-        return self.open(call, None) if entry is None or entry.state == "void" else entry
+        if entry is None or entry.state != "void":
+            return self.open(call, None) if entry is None else entry
+        opened = self.open(call, None)
+        if entry.is_withdrawn:
+            opened.more.is_withdrawn, opened.more.error = True, entry.more.error
+        return opened
 
     def start_anew(self, entry: Entry) -> Entry:
         """Replace a call by the same call, as if it were only announced; its early run, with its needs, is dropped.

@@ -16,7 +16,7 @@ _plans: WeakValueDictionary[tuple[int, bool], "Plan"] = WeakValueDictionary()
 
 
 def find_plan(tool: AnyTool, *, remembers: bool) -> "Plan":
-    """Return the plan of a tool, which all runs share that use it at the same time."""
+    """Return the plan of a tool, shared by all concurrent runs that use it."""
     key = id(tool), remembers
     plan = _plans.get(key)
     if plan is None:

@@ -155,6 +155,8 @@ class Settler:
         if entry.is_told:
             return
         if entry.has_ended or entry.phase == phases.NEW:
+            # Unlike one whose turn came to nothing, it doesn't run either when its arguments arrive after all.
+            entry.more.is_withdrawn = True
             self._become_void(entry, reason)
         elif entry.worker is not None or (entry.phase == phases.RUNNING and not entry.is_holder):
             entry.ask_to_stop(reason or "cancelled")
@@ -164,6 +166,12 @@ class Settler:
             self.end(entry, "cancelled", error=reason)
         for child in self._table.children(entry):
             self.cancel(child, reason)
+
+    def end_withdrawn(self, entry: Entry, call: ToolCall) -> None:
+        """End a call that is sealed after it was cancelled."""
+        entry.node = call
+        self.tell_sealed(entry, call)
+        self.end(entry, "cancelled", error=entry.more.error)
 
     def end_left(self, error: BaseException) -> None:
         """End what a run that broke off has left: the call whose tool raised what none may, and the calls around it.

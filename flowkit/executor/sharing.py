@@ -159,7 +159,7 @@ def _warn_not_kept() -> None:
 
 
 def _may_know(entry: Entry, ended: Entry) -> bool:
-    """Return whether a running tool may have seen that result before it made this call, and so wants a new one.
+    """Return True if a running tool may have seen that result before it made this call, and so needs a new one.
 
     Two calls of a model's turn are made together, so one result serves both. A tool that polls makes one call after
     another. It may have seen the result if that call ended after the tool started and before it made this call. The

@@ -70,7 +70,9 @@ class Slots(Generic[T]):
         if self._free:
             self._free -= 1
             return True
-        self._enqueue(item, first)
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.appendleft(item) if first else self._queue.append(item)
         return False
 
     def release(self, name: str | None = None) -> T | None:
@@ -84,15 +86,12 @@ class Slots(Generic[T]):
                 return None
             if waiting:
                 # Pass on the named slot; the general one goes to the longest waiter, which may be this one.
-                self._enqueue(waiting.popleft())
+                if self._queue is None:
+                    self._queue = deque()
+                self._queue.append(waiting.popleft())
             else:
                 self._named_free[name] += 1
         if self._queue:
             return self._queue.popleft()
         self._free += 1
         return None
-
-    def _enqueue(self, item: T, first: bool = False) -> None:
-        if self._queue is None:
-            self._queue = deque()
-        self._queue.appendleft(item) if first else self._queue.append(item)

@@ -345,7 +345,7 @@ class _RecordedSteps:
         self.steps = {step.id: step for step in run.steps}
 
     def replace(self, tool: AnyTool) -> AnyTool:
-        """Return a tool that takes what this one takes, and gives what the step gave."""
+        """Return a tool with this tool's parameters that returns the recorded result of the step."""
 
         def give(arguments: dict[str, Any], context: Context[Any] = CONTEXT) -> JSON:
             return self._answer(tool.name, context.call_id)

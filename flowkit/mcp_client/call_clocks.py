@@ -5,7 +5,7 @@ came after all would be in doubt.
 
 Logins that ask a person: meanwhile the time limits on connecting and on calls are paused.
 
-The `mcp` package stops its own clocks so; flowkit's would give a person 30 seconds to find a password.
+The `mcp` package pauses its own clocks in this way; with flowkit's, a person would have 30 seconds to find a password.
 """
 
 import asyncio

@@ -176,7 +176,7 @@ _one_line = _OneLine()
 class _Cleaned:
     """A transport's read stream whose listings have no tool that can't be read.
 
-    It stands in the reader's own task: a task between the two would cost each call a tenth.
+    It runs in the reader's own task, since another task between the two would make each call a tenth slower.
     """
 
     def __init__(self, inner: Any, report: Report) -> None:

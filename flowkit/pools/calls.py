@@ -30,7 +30,7 @@ class PoolFailure(Exception):
 
 
 class CallRefused(PoolFailure):
-    """A pool can't run this call, and didn't begin it: other code there, another version, nobody at the address."""
+    """A pool can't run this call, and didn't start it: it has other code, another version, or isn't reachable."""
 
 
 class Gone(CallRefused):

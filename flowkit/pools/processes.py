@@ -242,7 +242,7 @@ class _Seat:
 
 
 def _find_output() -> int | None:
-    """Return where this process prints to now: a server that speaks by its standard output prints elsewhere."""
+    """Return the file that this process prints to now: a server over stdio prints elsewhere."""
     try:
         return sys.stdout.fileno()
     except (AttributeError, OSError, ValueError):  # such as a text in memory, or none at all

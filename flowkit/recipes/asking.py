@@ -87,7 +87,7 @@ class AskMaker(_AskMaker):
 
 
 class FallbackAskMaker(_AskMaker, Generic[F]):
-    """An `ask` whose failure gives another value, of type `F`."""
+    """An `ask` with a fallback value of type `F` for failures."""
 
     @overload
     def __call__(self, target: Agent[T], prompt: str, /, **values: object) -> T | F: ...

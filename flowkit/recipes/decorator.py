@@ -32,7 +32,7 @@ from flowkit.option_checks import TEXT, find_misfit
 from flowkit.recipes.asking import ask
 from flowkit.recipes.input_findings import find_missing_values, find_secret_inputs
 from flowkit.recipes.model_steps import AskRequest, lower_agents, run_request
-from flowkit.recipes.options import RecipeResult, RecipeRunOptions, check_options, check_recipe_options
+from flowkit.recipes.options import RecipeResult, RecipeRunOptions, check_options, check_recipe_options, refuse_options
 from flowkit.recipes.plan import AnyTool, RecipePlan, output_of_type
 from flowkit.recipes.recipe_run import RecipeWork
 from flowkit.recipes.ref import Ref, Symbol, here, is_in, is_none, not_, open_scopes, operand, traced_file
@@ -144,6 +144,7 @@ class Recipe(Generic[P, R_co]):
         Raises `ToolArgumentsError` for inputs that don't fit, and the run's error when its status is `failed`;
         `error.result` then holds the partial result.
         """
+        refuse_options(self.name, kwargs, self.parameters)
         return await wait_with(self.start(self.plan.interface.call(*args, **kwargs).arguments))
 
     def run_sync(self, *args: P.args, **kwargs: P.kwargs) -> RecipeResult[R_co]:

@@ -141,7 +141,7 @@ async def run_request(
 ) -> JSON:
     """Ask, and return the answer as JSON; its events go to `log`, if any, under the step's name.
 
-    `model` takes the place of the one that is asked.
+    `model` replaces the step's model.
     Raises `ToolError`, which says why, for a run that ended without an answer.
     """
     with request.agent.override(model=model):

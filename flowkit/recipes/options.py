@@ -53,6 +53,14 @@ def check_recipe_options(given: RecipeRunOptions) -> None:
     check_run_options(cast(Mapping[str, object], given), RecipeRunOptions, "a run of a recipe", _EXPECTED)
 
 
+def refuse_options(recipe: str, given: Mapping[str, object], parameters: Mapping[str, Any]) -> None:
+    """Refuse options among the inputs, where agents take them."""
+    for name in RecipeRunOptions.__optional_keys__ & given.keys() - parameters["properties"].keys():
+        raise ConfigurationError(
+            f"recipe {recipe!r} has no input {name!r}; as an option: await {recipe}.options({name}=…).run(…)"
+        )
+
+
 def read_past(options: RecipeRunOptions) -> tuple[dict[str, Outcome], dict[str, Decision]]:
     """Read earlier outcomes, and all decisions, earlier and new."""
     decisions, resumed = options.get("decisions", {}), options.get("resume")
@@ -76,7 +84,7 @@ def check_options(plan: RecipePlan[Any], options: RecipeRunOptions, inputs: Mapp
 
 
 def _check_past(options: RecipeRunOptions, inputs: Mapping[str, JSON]) -> None:
-    """Refuse decisions on nothing, since a run that starts anew would do once more what has been done."""
+    """Refuse decisions without a run to resume, since a new run would repeat finished calls."""
     resumed = options.get("resume")
     if options.get("journal") is None and options.get("decisions") and resumed is None:
         raise ConfigurationError(

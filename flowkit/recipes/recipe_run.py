@@ -201,7 +201,7 @@ class RecipeWork(Generic[R]):
         )
 
     def _read_end(self, executor: Executor) -> Stopped | FlowkitError | None:
-        """Read what has come of it when nothing more can happen; return what speaks against `done`."""
+        """Read the outcome when nothing more can happen; return the reason if the run isn't `done`."""
         doubt = [call for call in executor.outcomes.values() if call.state == "in_doubt"]
         if doubt:
             names = ", ".join(call.call.id for call in doubt)

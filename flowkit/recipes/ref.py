@@ -36,7 +36,7 @@ traced_file: ContextVar[str | None] = ContextVar("traced_file", default=None)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Symbol:
-    """What a `Ref` stands for: a path in the result of a step, an input or an item.
+    """The target of a `Ref`: a path in the result of a step, an input or an item.
 
     `scope` is the body it was made in; it may be used there and in bodies inside it. `check` says what is wrong with
     a path, None when nothing is or when the result's type isn't known.
@@ -93,7 +93,7 @@ def here() -> str:
 
 
 def refuse(label: str, topic: str) -> NoReturn:
-    """Raise the error that tells what to write instead."""
+    """Raise an error that says what to write instead."""
     raise DefinitionError(f"{here()}: {label!r} is a value of the running recipe: {_ADVICE[topic]}")
 
 
@@ -232,7 +232,7 @@ def fields_of(built: Built) -> Mapping[str, object]:
 
 
 def symbol_of(ref: Ref) -> Symbol:
-    """Return the symbol that `ref` stands for."""
+    """Return the symbol of `ref`."""
     return object.__getattribute__(ref, "_Ref__symbol")
 
 

@@ -95,7 +95,7 @@ def _rank(cost: Cost) -> float:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """How a budget stands for one who spends it; `resets_at` is seconds since 1970, None for one that never does."""
+    """The state of a budget for one spender; `resets_at` is seconds since 1970, None if it never resets."""
 
     usd: float
     spent_usd: float

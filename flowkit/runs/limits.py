@@ -86,6 +86,9 @@ class LimitReached(FlowkitError):
     """A run's limit is reached; the text names it."""
 
 
+_NOTHING_USED = Usage()
+
+
 @dataclass(slots=True)
 class Meter:
     """The usage of a run so far; `cost_usd` is None when a part of it has no known price.
@@ -107,7 +110,7 @@ class Meter:
     """The amounts spent, by agent, model and tool."""
     turns: int = 0
     calls: int = 0
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = _NOTHING_USED
     cost_usd: float | None = 0.0
     _lock: Lock = field(default_factory=Lock, repr=False)
     """A blocking tool asks its agent in a thread of its own."""

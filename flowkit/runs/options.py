@@ -79,7 +79,7 @@ def find_limits(limits: Limits | None, timeout: float | timedelta | None) -> Lim
 
 
 def open_cache(cache: Cache | bool, tools: Iterable[Tool[..., Any]] | None = None) -> Cache | None:
-    """Open the cache that an option stands for; the user's own opens only for tools that keep results, if given."""
+    """Open the cache of an option; the user's default cache is opened only for tools with a TTL, if tools are given."""
     if not isinstance(cache, bool):
         return cache
     is_needed = tools is None or any(tool.ttl_s is not None for tool in tools)

@@ -34,7 +34,7 @@ LOOK_S = 0.05
 
 
 class Requests:
-    """The runs that this process drives in one journal, and what is asked of them."""
+    """The runs that this process drives in one journal, and the requests to them."""
 
     def __init__(self, journal: Journal, *, poll_s: float = POLL_S) -> None:
         self._journal = journal
@@ -144,7 +144,7 @@ async def end_if_asked(journal: Journal, run: RunIdentity) -> None:
 async def end_stopped(
     journal: Journal, details: RunDetails, status: Literal["cancelled", "failed"], error: str
 ) -> None:
-    """Write the end of a run that nobody drives; one that is over stays as it is. Raises `RunBusy` for a driven one."""
+    """Record the end of a run without a driver; a finished run stays as it is. Raises `RunBusy` if it has a driver."""
     summary = details.summary
     held = await journal.open_run(
         summary.run_id,

@@ -258,11 +258,11 @@ class StoreThread:
         return done.result()
 
     def post(self, operation: Callable[[], object], tell: Tell) -> None:
-        """Run `operation` soon; nobody waits for it."""
+        """Queue `operation` without a waiter."""
         self._put(WriteJob(operation, tell, is_awaited=False))
 
     def close(self) -> None:
-        """Run all submitted jobs and stop the thread; the next job starts it anew."""
+        """Run all submitted jobs and stop the thread; the next job starts it again."""
         with self._starting:
             thread, self._thread = self._thread, None
             if thread is None or self._pid != os.getpid():

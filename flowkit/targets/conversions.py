@@ -125,7 +125,7 @@ class Positions:
 class Fields:
     """An object; a null in a field of `optional` means that the field is omitted.
 
-    `defaults` holds, for fields that may be left out but whose null is a value, what stands for leaving them out.
+    `defaults` maps optional fields for which null is a value to the value that means omission.
     `extra` is the key under which fields without a name of their own travel, as pairs.
     """
 

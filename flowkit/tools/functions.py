@@ -1,4 +1,4 @@
-"""A function with a signature as what stands behind a tool."""
+"""A function with a signature as a tool's implementation."""
 
 import functools
 import inspect

@@ -37,7 +37,7 @@ class ArgumentReader(Protocol):
 
 
 class Callee(Protocol):
-    """What stands behind a `Tool`: a function with a signature, or a handler with a schema."""
+    """The implementation of a `Tool`: a function with a signature, or a handler with a schema."""
 
     name: str
     function: Callable[..., Any]

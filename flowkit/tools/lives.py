@@ -40,7 +40,7 @@ async def _open_all(distinct: Sequence[Life], context: Context[Any]) -> AsyncGen
 
 
 class Lives:
-    """What the tools of one run hold, where nobody knows before which of them it needs: opened at the first need."""
+    """The resources of one run's tools, opened at first use, since it isn't known before which of them are needed."""
 
     def __init__(self, context: Context[Any]) -> None:
         self._context = context

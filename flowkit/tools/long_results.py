@@ -19,7 +19,7 @@ READ_TOOL = "read_result"
 
 @dataclass(slots=True)
 class LongResults:
-    """The long results of one run, by the ids that the model was told.
+    """The long results of one run, by the ids that the model received.
 
     >>> results = LongResults()
     >>> print(results.show("r1", "one two three four", limit=9))

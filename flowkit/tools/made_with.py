@@ -40,7 +40,7 @@ class MadeWith:
 
 @runtime_checkable
 class IdentifiedTool(Protocol):
-    """A tool, as far as its identity goes; the class itself stands above this module."""
+    """The parts of a tool that make up its identity; the class itself is in a layer above."""
 
     function: Callable[..., Any]
     needs: tuple[Any, ...]

@@ -4,7 +4,7 @@ Their objects are taken as they are, and their packages are never imported here:
 package. What an object says that only its own runner keeps, such as a guard or an approval, is refused when the tool is
 made: none is dropped in silence.
 
-What tools of other frameworks give besides JSON: their images, sound and files, as those of flowkit.
+Convert images, audio and files of other frameworks' tools to flowkit's.
 """
 
 import inspect
@@ -243,7 +243,7 @@ def _is_call_id(mark: object) -> bool:
 
 
 def _inject(name: str, field: str, info: Any, data: object) -> dict[str, Any]:
-    """Find what the caller gives and the model doesn't see; empty where it may be left out."""
+    """Find the arguments that the caller passes and the model doesn't see; empty if they are optional."""
     missing = object()
     given = (
         cast(Mapping[str, Any], data).get(field, missing)

@@ -1,4 +1,4 @@
-"""Where a function stands, so that another process finds it: its module and its name there.
+"""The address of a function for another process: its module and its name there.
 
 A tool with a `pool` runs in another process, which gets no function but its address. What has none, or would arrive
 without a part of what it needs, is refused when it is decorated.

@@ -1,4 +1,4 @@
-"""A tool run by itself: what it needs first, one call after another, without an executor."""
+"""Run a single tool without an executor: first its needs, one call after another."""
 
 import asyncio
 from collections.abc import Mapping

@@ -358,6 +358,70 @@ def ask_for_wake_up(at: datetime) -> str:
     return f"{at}"
 
 
+# An office, to develop with
+
+
+@tool
+def request_leave(start: date, end: date, reason: Annotated[str | None, Field(description="사유.")] = None) -> str:
+    """휴가를 신청한다. 예: "다음 주 월요일부터 수요일까지 휴가 신청해 줘"."""
+    return f"{start} {end}"
+
+
+@tool
+def book_meeting_room(
+    room: Annotated[str, Field(description="회의실 이름.")], at: datetime, minutes: Annotated[int, Field(ge=15, le=480)]
+) -> str:
+    """회의실을 예약한다. 예: "내일 2시에 한라산 회의실 한 시간 예약해 줘"."""
+    return room
+
+
+@tool
+def send_notice(
+    email: Annotated[str, Field(pattern=r"^[\w.+-]+@[\w-]+\.[\w.]+$")],
+    text: Annotated[str, Field(description="보낼 내용.")],
+) -> str:
+    """메일로 알린다. 예: "kim@a.kr에 회의가 취소됐다고 메일 보내 줘"."""
+    return email
+
+
+@tool(effect="read")
+def count_leave() -> float:
+    """남은 연차를 알려 준다. 예: "연차 며칠 남았어?"."""
+    return 1.0
+
+
+# A laundry, to develop with
+
+
+@tool
+def collect_laundry(at: datetime, pieces: Annotated[int, Field(ge=1, le=100, description="How many pieces.")]) -> str:
+    """Have clothes collected for cleaning.
+
+    As in "Collect five shirts tomorrow at 10" or "내일 10시에 셔츠 다섯 벌 수거해 주세요".
+    """
+    return f"{at}"
+
+
+@tool(effect="read")
+def price_cleaning(
+    garment: Literal["shirt", "coat", "suit", "blanket"], pieces: Annotated[int, Field(ge=1, le=100)] = 1
+) -> int:
+    """Tell what cleaning costs.
+
+    As in "How much is a coat?" or "coat 두 벌 얼마예요?".
+    """
+    return 0
+
+
+@tool
+def pay_deposit(amount_won: Annotated[int, Field(ge=1000)], member: Annotated[str, Field(pattern=r"^M\d{4}$")]) -> str:
+    """Top up a member's deposit.
+
+    As in "Top up M1234 by 50,000 won" or "M1234 예치금 5만 원 충전해 주세요".
+    """
+    return member
+
+
 SERVICES: Mapping[str, Toolset] = {
     "library": Toolset(search_books, renew_loan, reserve_room, list_overdue),
     "clinic": Toolset(book_appointment, cancel_appointment, find_free_hours, refill_prescription),
@@ -368,6 +432,8 @@ SERVICES: Mapping[str, Toolset] = {
     "cinema": Toolset(book_seats, refund_ticket, list_films),
     "cars": Toolset(rent_car, extend_rental, report_damage),
     "market": Toolset(add_to_basket, find_below_price, weigh_price, choose_delivery),
+    "office": Toolset(request_leave, book_meeting_room, send_notice, count_leave),
+    "laundry": Toolset(collect_laundry, price_cleaning, pay_deposit),
     "hotel": Toolset(book_room, cancel_booking, ask_for_wake_up),
 }
 

@@ -39,6 +39,7 @@ _UNIT_WORDS = {
 """Units of numbers, and the words of arguments that are counted in them."""
 _UNIT_NAMES = {
     **dict.fromkeys(COUNTERS, "piece"),
+    **dict.fromkeys(("people", "guest", "adult", "passenger"), "person"),
     "원": "won",
     "일": "day",
     "주": "week",
@@ -57,7 +58,7 @@ _UNIT_NAMES = {
     "프로": "%",
     "퍼센트": "%",
 }
-"""Korean units and counters, by their English names."""
+"""Units and counters, by the names that `_UNIT_WORDS` has for them."""
 _CONVERSIONS = {
     ("g", "kg"): 0.001,
     ("kg", "g"): 1000.0,
@@ -78,6 +79,14 @@ _LIMITS = {
     "min": re.compile(r"\b(?:over|above|more than|at least|from|minimum)\s*$", re.IGNORECASE),
 }
 """What stands before a number that is a limit."""
+_BEGINNINGS = frozenset(
+    ["start", "begin", "begins", "from", "since", "first", "checkin", "check_in", "시작", "시작일", "부터"]
+)
+_ENDINGS = frozenset(
+    ["end", "ends", "until", "to", "till", "through", "last", "checkout", "check_out", "종료", "종료일", "끝", "까지"]
+)
+"""Words in the names of arguments that begin and end a span."""
+_PHONE = re.compile(r"(?<![\d-])(01\d|02|0[3-6]\d)[-. ]?(\d{3,4})[-. ]?(\d{4})(?![\d-])")
 _FORMATS = {
     "date": re.compile(r"\b\d{4}-\d{2}-\d{2}\b"),
     "date-time": re.compile(r"\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})?"),
@@ -120,6 +129,7 @@ def ground(schema: Schema, request: str, rank: Rank | None = None, known: Collec
             grounded = _ground_text(name, argument, request, rank, known) if name in required else None
         else:
             grounded = _ground(name, _resolved(argument, definitions), request, definitions, name in required)
+            grounded = _keep_side(name, grounded, request)
         if grounded is not None:
             properties[name] = grounded
             values += not is_text
@@ -132,6 +142,23 @@ def ground(schema: Schema, request: str, rank: Rank | None = None, known: Collec
         "additionalProperties": False,
     }
     return Grounded(body, tuple(missing), values)
+
+
+def _keep_side(name: str, grounded: dict[str, JSON] | None, request: str) -> dict[str, JSON] | None:
+    """Keep, of several values, the one that begins a span for an argument that begins one, or the one that ends it."""
+    values = cast(Sequence[JSON], grounded.get("enum", ())) if grounded else ()
+    words = set(re.split(r"[\W_]+", name.casefold())) | {name.casefold()}
+    if len(values) < 2 or not words & (_BEGINNINGS | _ENDINGS):
+        return grounded
+    ends = [value for value in values if _ends_span(str(value), request)]
+    if words & _BEGINNINGS:
+        return _choice([value for value in values if value not in ends][:1] or values[:1])
+    return _choice(ends[-1:] or values[-1:])
+
+
+def _ends_span(value: str, request: str) -> bool:
+    said = re.escape(value)
+    return re.search(rf"{said}\s*까지|\b(?:to|until|till|through)\s+{said}|[~–]\s*{said}", request) is not None
 
 
 def _ground_text(
@@ -191,7 +218,12 @@ def _texts(schema: Schema, request: str) -> Iterator[str]:
     if isinstance(pattern, str):
         # The pattern is of the whole argument; in a request it stands between other words.
         found = re.compile(rf"(?<!\w)(?:{pattern.removeprefix('^').removesuffix('$')})(?!\w)", re.IGNORECASE)
-        yield from dict.fromkeys(_spelled(pattern, match.group()) for match in found.finditer(request))
+        # Phone numbers are written with hyphens, spaces or neither, whatever the pattern wants.
+        for text in (request, *(_PHONE.sub(form, request) for form in (r"\1-\2-\3", r"\1\2\3"))):
+            matches = dict.fromkeys(_spelled(pattern, match.group()) for match in found.finditer(text))
+            if matches:
+                yield from matches
+                return
     elif isinstance(shape, str) and shape in _FORMATS:
         yield from dict.fromkeys(match.group() for match in _FORMATS[shape].finditer(request))
     else:
@@ -235,7 +267,7 @@ def _numbers(name: str, schema: Schema, request: str, required: bool) -> list[fl
 
 def _name_unit(word: str) -> str:
     """Name the unit that stands behind a number, without a particle."""
-    named = _UNIT_NAMES.get(word) or _UNIT_NAMES.get(strip_particle(word))
+    named = _UNIT_NAMES.get(word) or _UNIT_NAMES.get(strip_particle(word) if is_korean(word) else stem(word))
     if named is None and is_korean(word):
         # "4 명이요", "3 인분만"
         named = next((_UNIT_NAMES[word[:size]] for size in (2, 1) if word[:size] in _UNIT_NAMES), None)

@@ -48,6 +48,9 @@ _AHEAD = re.compile(
     + "|".join(_COUNTS)
     + r")|(?P<number>\d{1,3})\s*(?P<unit>주일?|개월|달))\s*(?:뒤|후)(?:에)?"
 )
+_SOON = re.compile(
+    r"(?<![가-힣\d])(?:(?P<hours>\d{1,2}(?:\.5)?)\s*시간)?\s*(?:(?P<minutes>\d{1,3})\s*분)?\s*(?:뒤|후|있다가|이따가)(?:에)?"
+)
 _DAY = (
     r"(?P<iso>\d{4}-\d{2}-\d{2})(?!T)"
     r"|(?:(?:(?P<year>\d{4})\s*년|(?P<next_year>내년)|올해)\s*)?(?P<month>\d{1,2})\s*월\s*"
@@ -55,7 +58,7 @@ _DAY = (
     r"|(?:(?P<next>다음\s*달|담\s*달|내달)|이번\s*달|이달|금월)\s*(?:(?P<of_month>\d{1,2})\s*일|(?P<end>말일?)(?=에|까지|부터|이|은|쯤|[\s,.?!]|\Z))"
     r"|(?P<last>월말|말일)(?=에|까지|부터|이|은|쯤|[\s,.?!]|\Z)"
     r"|(?P<months>\d{1,2})\s*개월\s*뒤|(?P<ahead>\d{1,3})\s*일\s*(?:뒤|후)"
-    r"|(?P<day_alone>\d{1,2})\s*일(?=\s*(?:에|부터|까지|날|자로|오전|오후|아침|저녁|밤|낮|점심|새벽))"
+    r"|(?P<day_alone>\d{1,2})\s*일(?=\s*(?:에(?!\s*\S+\s*번)|부터|까지|날|자로|오전|오후|아침|저녁|밤|낮|점심|새벽))"
     r"|(?:(?P<week>다다음\s*주|다음\s*주|담\s*주|이번\s*주)\s*)?(?P<weekday>[월화수목금토일])요일"
     r"|(?P<word>내일모레|오늘|금일|내일|명일|모레|글피|어제|그저께)"
 )
@@ -68,6 +71,7 @@ _TIME = (
 _PARTICLE_AFTER = r"(?:\s*(?:에|의))?"
 _MOMENT = re.compile(rf"(?<![가-힣\d-])(?:{_DAY}){_PARTICLE_AFTER}(?:\s*{_TIME})?")
 _TIME_ALONE = re.compile(rf"(?<![가-힣\d:T-]){_TIME}")
+_SPANS_TO = re.compile(r"\s*(?:부터|에서|~|-)\s*")
 _SPAN = re.compile(
     r"(?<![가-힣])(?P<count>" + "|".join(_COUNTS) + r")\s*(?:동안|간|치|(?=\s*(?:더|연장)))(?![가-힣]{3})"
 )
@@ -87,8 +91,9 @@ def normalise(request: str, now: datetime) -> str:
     >>> normalise("부산까지 2킬로, ORD-1003과 다음 주 금요일", datetime(2026, 12, 1))
     '부산까지 2 kg, ORD-1003 과 2026-12-11'
     """
-    text = _AHEAD.sub(_read_ahead, write_figures(request))
-    text = _MOMENT.sub(lambda match: _read_moment(match, now), text)
+    text = _SOON.sub(lambda match: _read_soon(match, now), write_figures(request))
+    text = _AHEAD.sub(_read_ahead, text)
+    text = _read_moments(text, now)
     text = _TIME_ALONE.sub(lambda match: _read_hour_today(match, now), text)
     text = _SPAN.sub(lambda match: f"{_COUNTS[match['count']]} days ", text)
     for words, unit in _SPANS.items():
@@ -99,13 +104,21 @@ def normalise(request: str, now: datetime) -> str:
     return re.sub(r"[ \t]+(?=[,.?!]|\Z)", "", re.sub(r"[ \t]{2,}", " ", text)).strip()
 
 
-def _read_moment(match: re.Match[str], now: datetime) -> str:
-    day = _read_day(match, now.date())
-    if day is None:
-        return match.group()
-    hour = _read_hour(match)
-    # "내일의 일정": the particle goes with the day; after an hour it stands behind the whole.
-    return f"{day:%Y-%m-%d} " if hour is None else f"{day:%Y-%m-%d}T{hour} "
+def _read_moments(text: str, now: datetime) -> str:
+    """Write days with their hours as figures; a day that ends a span is counted from the day that begins it."""
+    written: list[str] = []
+    end = 0
+    begins: date | None = None
+    for match in _MOMENT.finditer(text):
+        between = text[end : match.start()]
+        is_alone = (match["weekday"] and not match["week"]) or match["day_alone"]
+        day = _read_day(match, begins if begins and is_alone and _SPANS_TO.fullmatch(between) else now.date())
+        hour = _read_hour(match)
+        # "내일의 일정": the particle goes with the day; after an hour it stands behind the whole.
+        figures = match.group() if day is None else f"{day:%Y-%m-%d} " if hour is None else f"{day:%Y-%m-%d}T{hour} "
+        written += [between, figures]
+        end, begins = match.end(), day
+    return "".join([*written, text[end:]])
 
 
 def _read_day(match: re.Match[str], today: date) -> date | None:
@@ -149,6 +162,14 @@ def _add_months(first: date, months: int) -> date:
 
 def _end_month(first: date) -> date:
     return _add_months(first, 1) - timedelta(days=1)
+
+
+def _read_soon(match: re.Match[str], now: datetime) -> str:
+    """Write the moment some hours and minutes ahead: "30분 뒤", "두 시간 반 뒤"."""
+    if not (match["hours"] or match["minutes"]):
+        return match.group()
+    ahead = timedelta(hours=float(match["hours"] or 0), minutes=int(match["minutes"] or 0))
+    return f"{now + ahead:%Y-%m-%dT%H:%M} "
 
 
 def _read_ahead(match: re.Match[str]) -> str:
@@ -307,6 +328,21 @@ def split_korean(request: str) -> list[str]:
 
 
 _VALUE_WORD = re.compile(r"[A-Z]{1,6}-?\d+|\d")
+
+
+_SAID = re.compile(
+    r"(?P<words>[^,.?!\0]+?(?:다|냐|자|니))고\s+(?:메일|이메일|문자|메시지|메세지|카톡|알림|알려|전해|말|연락|공지|답장|보내)"
+)
+
+
+def find_message(clause: str) -> str | None:
+    """Find what is to be told in somebody's words: "회식이 미뤄졌다고 메일 보내 줘" → "회식이 미뤄졌다".
+
+    >>> find_message("회식이 미뤄졌다고 메일 보내 줘")
+    '회식이 미뤄졌다'
+    """
+    found = _SAID.search(clause)
+    return None if found is None else " ".join(word for word in found["words"].split() if word not in ASKING_WORDS)
 
 
 def find_statement(request: str) -> str | None:

@@ -42,7 +42,7 @@ _PLACES = {"천": 1000, "백": 100, "십": 10}
 
 _COUNTER_WORDS = """
 명 분 사람 개 장 권 병 그릇 잔 봉지 봉 팩 마리 번 대 켤레 송이 시간 살 달 박스 상자 통 캔 벌 자리 판 줄 조각 쌍 접시 묶음 포기 알 모
-킬로그램 킬로 키로 그램 인분 박 회 주 끼
+킬로그램 킬로 키로 그램 인분 박 회 주 끼 채 건 곡 팀 그루 바퀴 편
 """
 COUNTERS = _COUNTER_WORDS.split()
 """What stands behind a number and says what is counted."""
@@ -91,6 +91,7 @@ def write_figures(text: str) -> str:
     text = _MEASURED.sub(_read_measured, text)
     text = _HALF.sub(_read_half, text)
     text = _NATIVE.sub(_read_native, text)
+    text = re.sub(r"(?<![\d.])(\d{1,2})\s*시간\s*반(?![가-힣])", r"\1.5 시간", text)
     text = _TOGETHER.sub(lambda match: f"{_ONES.get(match['ones'], 1)} 명", text)
     text = _PEOPLE.sub(lambda match: f"{match['who']} {_ONES[match['ones']]} 명", text)
     return _NIGHT.sub("1 박", text)

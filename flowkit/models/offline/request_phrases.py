@@ -8,7 +8,7 @@ ends with, the verb of the request, and words of the tool's own description, whi
 import re
 from collections.abc import Collection, Iterator, Sequence
 
-from flowkit.models.offline.korean import find_nouns, find_order, is_korean, strip_particle
+from flowkit.models.offline.korean import find_message, find_nouns, find_order, is_korean, strip_particle
 from flowkit.models.offline.korean_numbers import COUNTERS
 
 VALUE = re.compile(
@@ -62,11 +62,11 @@ def find_pieces(request: str, known: Collection[str] = ()) -> list[str]:
 
 def _find_korean_pieces(request: str, known: Collection[str]) -> list[str]:
     clauses = [clause for clause in _CLAUSE_END.split(VALUE.sub("\0", request)) if clause.strip()]
-    orders = [order for clause in clauses if (order := find_order(clause)) is not None]
+    said = [found for clause in clauses for found in (find_message(clause), find_order(clause)) if found is not None]
     nouns = sorted((noun for clause in clauses for noun in find_nouns(clause)), key=len, reverse=True)
     names = frozenset(map(strip_particle, known))
     trimmed = [piece for noun in nouns if (piece := _trim_korean(noun, names))]
-    return list(dict.fromkeys([*orders, *(trimmed or nouns)]))
+    return list(dict.fromkeys([*said, *(trimmed or nouns)]))
 
 
 def _trim_korean(piece: str, names: Collection[str]) -> str:

@@ -122,12 +122,15 @@ async def stream_deltas(
     """Stream the answer of a byte source as deltas; `patience` limits the time without new data."""
     settings = source.settings
     opened = await (_open_anthropic if settings.api == "anthropic" else _open)(source, request, patience)
-    async with opened.body, aclosing(opened.deltas) as deltas:
-        if settings.text_calls and request.tools and request.tool_choice != "none":
-            async with aclosing(read_text_calls(deltas, request)) as deltas:
-                yield deltas
-        else:
-            yield deltas
+    async with opened.body:
+        try:
+            if settings.text_calls and request.tools and request.tool_choice != "none":
+                async with aclosing(read_text_calls(opened.deltas, request)) as deltas:
+                    yield deltas
+            else:
+                yield opened.deltas
+        finally:
+            await opened.deltas.aclose()
 
 
 class _Body:

@@ -37,7 +37,9 @@ FUNCTION_CALL_SLOT = -1
 """Where the one call of the old `function_call` field is kept; it has neither index nor id."""
 
 _THINKING_FIELDS = frozenset(("reasoning_content", "reasoning", "thinking", "reasoning_details"))
-_WRAPPERS = ("data", "result", "response")
+_WRAPPERS = ("data", "result", "response", "output")
+_NO_FINISH = ("null", "none")
+"""Words of servers for a reason that isn't there yet."""
 _ARGUMENTS = ("arguments", "parameters", "input", "args")
 """Where the arguments of a call stand; a server that means none of the others leaves them out."""
 _THINKING_PARTS = frozenset(("thinking", "reasoning", "reasoning_text"))
@@ -50,7 +52,7 @@ class ChatReader(WireReader):
         super().__init__()
         self._said: dict[int, str] = {}
         """Of the choices that have spoken in whole messages, the text so far."""
-        self._kinds: set[tuple[int, type[Delta]]] = set()
+        self._kinds: list[tuple[int, type[Delta]]] = []
         """The choices that have spoken in deltas, and in which kinds."""
         self._latest: type[Delta] | None = None
 
@@ -68,13 +70,18 @@ class ChatReader(WireReader):
         elif isinstance(choices, dict):
             self._read_choice(choices, event, deltas)
         elif not choices:
-            # Gateways wrap the chunk: Cloudflare in `result`, others in `data`.
+            # Gateways wrap the chunk: Cloudflare in `result`, DashScope in `output`, others in `data`.
             for wrapper in _WRAPPERS:
                 inner = event.get(wrapper)
-                if isinstance(inner, dict) and "choices" in inner:
-                    self.read_event(inner, event_type, deltas)
+                if isinstance(inner, dict) and ("choices" in inner or "response" in inner):
+                    self.read_event({"usage": usage, **inner}, event_type, deltas)
                     return
-            if isinstance(event.get("message"), dict) and "done" in event:
+            if "response" in event and not isinstance(event["response"], dict):
+                # Workers AI of Cloudflare, and Ollama where it completes a text.
+                finish: JSON = (event.get("done_reason") or "stop") if event.get("done") else None
+                said = {"content": event["response"], "tool_calls": event.get("tool_calls")}
+                self._read_choice({"delta": said, "finish_reason": finish}, event, deltas)
+            elif isinstance(event.get("message"), dict) and "done" in event:
                 self._read_choice(_as_choice(event), event, deltas)
                 usage = {"prompt_tokens": event.get("prompt_eval_count"), "completion_tokens": event.get("eval_count")}
                 usage = usage if event["done"] else None
@@ -85,8 +92,10 @@ class ChatReader(WireReader):
             deltas.append(UsageDelta(read_usage(usage)))
 
     def read_whole(self, answer: Mapping[str, JSON], deltas: list[Delta]) -> bool:
-        choices = answer.get("choices")
-        if not isinstance(choices, list) or not any(isinstance(one, dict) and "message" in one for one in choices):
+        choices, result = answer.get("choices"), answer.get("result")
+        is_boxed = isinstance(result, dict) and isinstance(result.get("response"), str)  # Workers AI, without a stream
+        is_whole = isinstance(choices, list) and any(isinstance(one, dict) and "message" in one for one in choices)
+        if not is_whole and not is_boxed:
             return False
         self.read_event(answer, b"", deltas)
         deltas.append(EndDelta())
@@ -105,7 +114,8 @@ class ChatReader(WireReader):
         found = len(deltas) - count
         if found and (found > 1 or number or type(deltas[-1]) is not self._latest):
             self._latest = type(deltas[-1])
-            self._kinds.update((number, type(spoken)) for spoken in deltas[count:])
+            said = dict.fromkeys((number, type(spoken)) for spoken in deltas[count:])
+            self._kinds += (kind for kind in said if kind not in self._kinds)
         if not found:
             if "message" in choice:
                 self._read_message(choice["message"], number, deltas)
@@ -117,7 +127,7 @@ class ChatReader(WireReader):
         finish = choice.get("finish_reason")
         if finish is None and "finish_reason" not in choice:
             finish = _find_finish(choice, event)
-        if finish and isinstance(finish, str):
+        if finish and isinstance(finish, str) and finish.lower() not in _NO_FINISH:
             deltas.append(FinishDelta(read_finish(finish), number, finish))
 
     def _read_message(self, message: JSON, choice: int, deltas: list[Delta]) -> None:
@@ -295,4 +305,5 @@ def read_finish(word: str) -> FinishReason:
     short = _NEXT_WORD.sub("_", word.strip().rpartition(".")[2]).lower().replace("-", "_").replace(" ", "_")
     for prefix in ("finish_reason_", "stop_reason_"):
         short = short.removeprefix(prefix)
-    return _REASONS.get(short, "unknown")
+    # Gemini's own word stands behind the name of what stopped it: "function_call_filter: MALFORMED_FUNCTION_CALL".
+    return _REASONS.get(short) or _REASONS.get(short.rpartition(":")[2].strip("_"), "unknown")

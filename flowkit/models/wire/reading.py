@@ -67,6 +67,8 @@ def _read_each(text: str) -> Iterator[dict[str, JSON]]:
         place = between.end() if between else place
 
 
+_PAGE = re.compile(r"(?is)\s*<(?:!doctype|html).{0,400}?<title>[^<]{0,40}\b(429|50[0234])\b")
+"""The beginning of a page that reports a fault which passes."""
 _SHOWN = 200
 """How many characters of something unreadable an error shows."""
 
@@ -365,4 +367,9 @@ def _explain_body(head: bytes, explain: Callable[[Mapping[str, JSON]], StreamErr
             request_id=error.request_id,
         )
     is_cut = value is None and begins_json(text)
-    return StreamError(f"not an event stream: {text[:_SHOWN]!r}", retryable=is_cut, body=text)
+    # A proxy's own page in place of an answer, with a status of 200: "504 Gateway Time-out".
+    page = _PAGE.match(text)
+    status = int(page[1]) if page else None
+    return StreamError(
+        f"not an event stream: {text[:_SHOWN]!r}", status=status, retryable=is_cut or page is not None, body=text
+    )

@@ -59,7 +59,7 @@ def find_keys(requests: Sequence[SentRequest], server: ModelServer) -> Sequence[
         sent.append(url.password)
     # `Bearer …`, `Basic …`
     keys = {value.rpartition(" ")[2] for value in sent} - {PLACEHOLDER_KEY}
-    return sorted((key for key in keys if len(key) >= _SHORTEST_KEY), key=len, reverse=True)
+    return tuple(sorted((key for key in keys if len(key) >= _SHORTEST_KEY), key=len, reverse=True))
 
 
 def mask_keys(text: str, keys: Sequence[str]) -> str:

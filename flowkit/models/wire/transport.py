@@ -9,8 +9,9 @@ import asyncio
 import ssl
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from inspect import isawaitable
+from types import TracebackType
 from typing import Any, cast
 
 import anyio
@@ -22,7 +23,7 @@ from flowkit.errors import ModelError
 from flowkit.models.wire.clients import ServerClient, get_client, sending, update_headers
 from flowkit.models.wire.failures import explain_body, explain_break, explain_refusal, explain_silence
 from flowkit.models.wire.sent_keys import AnswerBytes, find_keys, mask_keys
-from flowkit.models.wire.settings import ModelServer
+from flowkit.models.wire.settings import NO_HEADERS, ModelServer
 from flowkit.models.wire.thinking import Api
 
 _PATHS: Mapping[Api, str] = {"chat": "/chat/completions", "responses": "/responses", "anthropic": "/messages"}
@@ -30,39 +31,62 @@ _PAGE_BYTES = 10_000
 """How much of a body that isn't a stream is read to tell what it was."""
 
 
-@asynccontextmanager
-async def open_bytes(
-    server: ModelServer, api: Api, model: str, body: Mapping[str, JSON], headers: Mapping[str, str] | None = None
-) -> AsyncGenerator[AnswerBytes, None]:
+class open_bytes:  # a context manager, named as the functions that make one
     """Open the body of the server's answer as it arrives.
 
     Raises `ModelError` on entering when there is none, and `StreamError` while iterating when it breaks off.
     """
-    client = await get_client(server)
-    sent = {"Accept-Encoding": ACCEPTED, **await make_auth_headers(server), **(headers or {})}
-    clock = asyncio.get_running_loop().time
-    began_s = clock()
-    try:
-        with sending(server):
-            post = _post if server.api_version is None else _post_to_azure
-            answer = await post(client, _PATHS[api], body, sent)
-        del body, sent  # a whole conversation as objects, which would live for as long as the answer comes
-    except openai.OpenAIError as error:
-        raise explain_refusal(error, server, model) from error
-    try:
-        content_type = answer.headers.get("content-type", "")
-        keys = find_keys([answer.request, *(past.request for past in answer.history)], server)
-        if not server.timeout.is_split:  # else its time-outs are changed while the answer is read
-            answer.request = client.sent
-        chunks = read_bytes(answer, server, clock() - began_s)
+
+    # No generator: its frame and what holds it take 400 bytes more for as long as the answer comes.
+    __slots__ = ("_answer", "_asked", "_chunks")
+
+    def __init__(
+        self,
+        server: ModelServer,
+        api: Api,
+        model: str,
+        body: Mapping[str, JSON],
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> None:
+        self._asked = server, api, model, body, headers
+
+    async def __aenter__(self) -> AnswerBytes:
+        server, api, model, body, headers = self._asked
+        del self._asked  # a whole conversation as objects, which would live for as long as the answer comes
+        client = await get_client(server)
+        sent = {"Accept-Encoding": ACCEPTED, **await make_auth_headers(server), **headers}
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
         try:
+            with sending(server):
+                post = _post if server.api_version is None else _post_to_azure
+                answer = await post(client, _PATHS[api], body, sent)
+        except openai.OpenAIError as error:
+            raise explain_refusal(error, server, model) from error
+        self._answer = answer
+        self._chunks = read_bytes(answer, server, clock() - began_s)
+        try:
+            content_type = answer.headers.get("content-type", "")
+            keys = find_keys([answer.request, *(past.request for past in answer.history)], server)
+            if not server.timeout.is_split:  # else its time-outs are changed while the answer is read
+                answer.request = client.sent
             if "html" in content_type:
-                raise explain_body(content_type, mask_keys(await _read_text(chunks), keys), server)
-            yield AnswerBytes(chunks, keys)
+                raise explain_body(content_type, mask_keys(await _read_text(self._chunks), keys), server)
+            return AnswerBytes(self._chunks, keys)
+        except BaseException:
+            await self._close()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        try:
+            await self._chunks.aclose()
         finally:
-            await chunks.aclose()
-    finally:
-        await answer.aclose()
+            await self._answer.aclose()
 
 
 class _Body(httpx2.AsyncByteStream):

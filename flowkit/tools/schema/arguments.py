@@ -203,7 +203,7 @@ def is_plain(schema: CoreSchema | TypedDictField) -> bool:
 
 
 def _find_exact(schema: CoreSchema) -> tuple[Mapping[str, type], frozenset[str]] | None:
-    """Find the arguments that are right whenever they have this type, and those that must be there; None if nobody knows."""
+    """Find the arguments that are valid whenever they have this type, and the required ones; None if unknown."""
     match schema:
         case {"type": "typed-dict", "fields": fields, "extra_behavior": "forbid", "config": config} if (
             config.keys() <= {"title", "extra_fields_behavior"}

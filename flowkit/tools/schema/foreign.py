@@ -27,7 +27,7 @@ from flowkit.tools.schema.signatures import MISSING, OMIT, Parameter, read_signa
 
 @dataclass(frozen=True, slots=True)
 class WireDefinition:
-    """A tool as it stands in a request."""
+    """A tool as it is sent in a request."""
 
     name: str
     description: str

@@ -46,7 +46,7 @@ class Problem:
 
     @property
     def is_about_key(self) -> bool:
-        """It is the key itself that is wrong, not what stands under it."""
+        """True if the key itself is wrong, not its value."""
         return self.found[0].error["loc"][-1] == "[key]"
 
 

@@ -43,7 +43,7 @@ class ResultType:
 
     @property
     def schema(self) -> Schema | None:
-        """The schema of the JSON that `dump` gives; None when the annotation doesn't tell."""
+        """The schema of the JSON that `dump` returns; None if the annotation doesn't determine it."""
         self._read()
         return self._schema
 
@@ -155,7 +155,7 @@ def describe_misfit(misfit: ValidationError, value: JSON) -> str:
 
 
 def keep(result: Any) -> Any:
-    """Return what can be read more than once: a list of what a generator, `map` or `zip` gives."""
+    """Return a value that can be read more than once: a list for a generator, `map` or `zip`."""
     if not isinstance(result, Iterator) or hasattr(cast(object, result), "read"):
         return cast(Any, result)  # a file is an iterator too, and no result
     return list(cast(Iterator[Any], result))

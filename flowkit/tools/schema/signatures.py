@@ -1,4 +1,4 @@
-"""What a function takes and gives: its parameters with resolved types, in their order.
+"""A function's signature: its parameters with resolved types, in order, and its result.
 
 Strings are resolved where the function was written: its module, its closure, and the functions around it whose
 frames are still running when it is decorated. A name that can't be resolved is an error that names the parameter.
@@ -204,7 +204,7 @@ def _read_parameter(tool: str, name: str, annotation: Any, default: Any, kind: K
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """A default that is made anew for each call."""
+    """A default that is created for each call."""
 
     make: Callable[..., Any]
 

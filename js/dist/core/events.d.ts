@@ -39,9 +39,9 @@ export interface RunStarted {
     truncated?: number;
 }
 /**
- * A request goes out; attempt counts from 1 within the turn.
+ * A request is sent; attempt counts from 1 within the turn.
  *
- * model is the model that is asked: a router or a fallback by its own name, since the answering model isn't known
+ * model is the called model: a router or a fallback has its own name, since the answering model isn't known
  * yet.
  */
 export interface TurnStarted {
@@ -97,10 +97,10 @@ export interface TextDelta {
     at: number;
 }
 /**
- * The answer so far, as JSON: what is missing in it hasn't come, and what is there stays, or grows.
+ * The answer so far, as JSON. Missing parts haven't arrived; existing parts stay or grow.
  *
- * call is the call of an output tool whose arguments these are; None for an answer in words. In a retried turn it
- * begins anew. A watcher that is slow gets the latest alone, and a journal doesn't keep them.
+ * call is the output tool's call with these arguments; None for an answer as text. In a retried turn it
+ * starts over. A slow watcher receives only the latest, and a journal doesn't store them.
  */
 export interface OutputPartial {
     type: "output.partial";
@@ -161,9 +161,9 @@ export interface CallWaiting {
     on: string[];
 }
 /**
- * It runs; early when the model had not ended its turn.
+ * The call runs; early if the model's turn hadn't ended.
  *
- * effect is what its tool may do; None for what is no tool, such as an each, or a model that is asked.
+ * effect is its tool's effect; None for nodes that are no tool, such as an each or a model call.
  */
 export interface CallStarted {
     type: "call.started";
@@ -176,7 +176,7 @@ export interface CallStarted {
     effect: "read" | "idempotent" | "write" | null;
 }
 /**
- * What its tool reports; total is None when it isn't known.
+ * Progress reported by the tool; total is None if unknown.
  */
 export interface CallProgress {
     type: "call.progress";
@@ -189,7 +189,7 @@ export interface CallProgress {
     note: string;
 }
 /**
- * It failed and will be retried after delay_s; error_type is the class of what was raised.
+ * The call failed and will be retried after delay_s; error_type is the class of the exception.
  */
 export interface CallRetried {
     type: "call.retried";
@@ -202,10 +202,10 @@ export interface CallRetried {
     error_type: string | null;
 }
 /**
- * Its result; age_s is how old a result from the cache is, None for one from a run.
+ * The call's result; age_s is the age of a cached result, None for a result of a run.
  *
  * source is run, cache, flight (it joined an equal call), or journal (it was recorded before a crash).
- * ended_s is when it ended, where that was before this event: an early run is reported when its call is sealed.
+ * ended_s is set if it finished before this event: an early run is reported when its call is sealed.
  */
 export interface CallFinished {
     type: "call.finished";
@@ -220,9 +220,9 @@ export interface CallFinished {
     truncated?: number;
 }
 /**
- * error is what the model reads; ended_s is as in CallFinished.
+ * The call failed. error is the message that the model reads; ended_s is as in CallFinished.
  *
- * error_type is the class of what was raised; None where nothing was, as for arguments that aren't taken.
+ * error_type is the class of the exception; None without one, as for invalid arguments.
  */
 export interface CallFailed {
     type: "call.failed";
@@ -235,7 +235,7 @@ export interface CallFailed {
     error_type: string | null;
 }
 /**
- * What it needed failed: because names that ancestor, or the condition that was not met.
+ * A dependency failed: because names it, or the condition that was not met.
  */
 export interface CallSkipped {
     type: "call.skipped";
@@ -257,7 +257,7 @@ export interface CallDenied {
     reason: string;
 }
 /**
- * Stopped, or dropped before it ran.
+ * The call was stopped, or dropped before it ran.
  *
  * waits when it, or a call made for it, waits for a person, so that the run may resume with it.
  */
@@ -282,7 +282,7 @@ export interface CallVoid {
     reason: string;
 }
 /**
- * A write that may have happened.
+ * A write that may have taken effect.
  */
 export interface CallInDoubt {
     type: "call.in_doubt";
@@ -306,7 +306,7 @@ export interface ApprovalAsked {
     truncated?: number;
 }
 /**
- * What the person decided, and who; arguments are those it runs with when the person changed them.
+ * A person's decision; arguments are the new arguments if the person changed them.
  */
 export interface ApprovalDecided {
     type: "approval.decided";
@@ -320,9 +320,9 @@ export interface ApprovalDecided {
     arguments: Json;
 }
 /**
- * Tokens of one answer of this turn, and what they cost; None where the price isn't known.
+ * Tokens of one answer of this turn, and their cost; None if the price isn't known.
  *
- * call names the step whose model answered; None for the agent's own.
+ * call names the step of the answering model; None for the agent's own model.
  */
 export interface UsageReported {
     type: "usage";
@@ -335,9 +335,9 @@ export interface UsageReported {
     call: string | null;
 }
 /**
- * The turn's last word; error when it broke.
+ * The turn ended; error is set if it broke off.
  *
- * model is the one that answered, which is known only now for a router or a fallback.
+ * model is the answering model, which for a router or a fallback is known only now.
  */
 export interface TurnFinished {
     type: "turn.finished";
@@ -350,7 +350,7 @@ export interface TurnFinished {
     model: string | null;
 }
 /**
- * A turn of an agent that runs inside the call call: it has begun, is retried, or has ended.
+ * A turn of an agent inside the call call: it has started, is retried, or has ended.
  *
  * reason and model, the one that answered, are known at its end; error is why it broke off or is retried.
  */
@@ -386,7 +386,7 @@ export interface GuardDecided {
     watches: boolean;
 }
 /**
- * How a budget stands before a turn; resets_at is seconds since 1970, None where it never resets.
+ * The state of a budget before a turn; resets_at is seconds since 1970, None if it never resets.
  */
 export interface BudgetChecked {
     type: "budget.checked";
