@@ -133,6 +133,7 @@ def test_each_turn_of_a_long_run_adds_as_much_as_any_other(has_journal: bool, tm
     # One message, its call and its result; one node of the graph; the events of both. The journal's writer has a few jobs.
     assert list_growing(later, 50) == list_growing(seen[100] - seen[50], 50)
     assert set(list_growing(later, 50).values()) == {1}
+    assert "RecordedTurn" not in list_growing(later, 50)  # a journal keeps a turn's text, not its objects a second time
 
 
 def test_a_session_holds_its_messages_and_nothing_else(tmp_path: Path) -> None:

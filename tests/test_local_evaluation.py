@@ -99,6 +99,9 @@ def test_a_number_with_a_unit_fills_no_argument_that_is_counted_in_another() -> 
     grounded = ground(parameters, "3 박 2 weeks")
     assert grounded.missing == ("guests",)
     assert grounded.schema["properties"] == {"nights": {"enum": [3]}, "days": {"enum": [14]}}
+    grounded = ground(parameters, "a room for 4 people")
+    assert grounded.missing == ("nights", "days")
+    assert grounded.schema["properties"] == {"guests": {"enum": [4]}}
 
 
 @pytest.mark.parametrize(

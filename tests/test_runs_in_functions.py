@@ -268,6 +268,50 @@ def test_a_retry_resumes_the_run_that_failed_and_repeats_nothing_of_it(tmp_path:
     assert (len(done), len(attempts)) == (1, 2)
 
 
+@pytest.mark.parametrize("starts", ["agent", "recipe", "agent in an agent", "thread"])
+def test_a_call_whose_function_ran_a_write_is_not_retried(starts: str) -> None:
+    paid: list[str] = []
+
+    @tool(effect="write")
+    async def pay(ctx: Context[Any] = CONTEXT) -> str:
+        """Pay."""
+        paid.append(ctx.idempotency_key)
+        return "paid"
+
+    def say(request: ModelRequest) -> Any:
+        return "ok" if request.turn > 1 else [call("pay")]
+
+    clerk = Agent(ScriptedModel(say), tools=[pay], cache=False, name="clerk")
+
+    @recipe
+    def settle() -> str:
+        return step(pay)
+
+    @tool(effect="read", name="pay")
+    async def ask_clerk() -> str:
+        """Ask the clerk."""
+        return (await clerk.run("a")).text
+
+    head = Agent(ScriptedModel(say), tools=[ask_clerk], cache=False, name="head")
+
+    @tool(effect="read", retries=2)
+    async def work() -> str:
+        """Work, and fail for a reason that may pass."""
+        await (settle.run() if starts == "recipe" else (clerk if starts == "agent" else head).run("a"))
+        raise ToolError("busy", retryable=True)
+
+    @tool(effect="read", retries=2, name="work")
+    def work_blocking() -> str:
+        """Work in a thread."""
+        clerk.run_sync("a")
+        raise ToolError("busy", retryable=True)
+
+    used: Any = work_blocking if starts == "thread" else work
+    outer = Agent(ScriptedModel([[call("work")], "Done."]), tools=[used], cache=False)
+    outer.run_sync("Go.", user="ann", run_id="r")
+    assert len(paid) == 1
+
+
 def test_a_task_that_outlives_its_call_starts_runs_of_their_own() -> None:
     ids: list[str] = []
     tasks: list[asyncio.Task[None]] = []

@@ -396,6 +396,13 @@ def test_need_that_never_fits_is_refused_at_decoration() -> None:
     assert {need.parameter for need in fits.needs} == {"size", "other"}
 
 
+def test_null_for_a_field_of_an_attrs_class_is_its_default() -> None:
+    taken = one(Parcel).validate({"x": {"grams": 5, "code": None, "stops": None}}).values["x"]
+    assert taken == Parcel(5)
+    with pytest.raises(ToolArgumentsError, match=r"'x\.grams' is None"):
+        one(Parcel).validate({"x": {"grams": None}})
+
+
 @attrs.define
 class Login:
     name: str

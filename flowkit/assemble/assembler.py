@@ -257,7 +257,7 @@ class Assembler:
         ):
             call.grow(fragment)
             parts: list[Part] = [CallFragment(call.index, fragment)]
-            if fragment[-1] in MAY_CLOSE:
+            if "}" in fragment and fragment[-1] in MAY_CLOSE:
                 self._look_if_closed(call, parts)
             return parts
         parts = []

@@ -46,9 +46,27 @@ class CurrentCall:
         return f"{self.identity.run_id}/{entry.id}/{name}-{digest}" + ("" if count == 1 else f"-{count}")
 
 
+AROUND: ContextVar[tuple[Entry, ...]] = ContextVar("flowkit_calls_around", default=())
+"""The calls around this run, from the outermost to the one whose function started it."""
+
+
+def note_write(call: Entry, around: tuple[Entry, ...]) -> None:
+    """Note a write that begins inside these calls: a further attempt of theirs would write again."""
+    if call.plan is not None and call.plan.effect == "write":
+        for entry in around:
+            entry.more.has_written = True
+
+
+def find_around() -> tuple[Entry, ...]:
+    """Return the calls around a run that starts here."""
+    call = CALL.get()
+    return AROUND.get() if call is None or call.has_ended else (*AROUND.get(), call)
+
+
 def enter_run(identity: RunIdentity, log: EventLog, known: KnownSecrets) -> Context:
     """Return the context of the tasks that run this run's calls: this one, as it is in the run."""
     context = copy_context()
+    context.run(AROUND.set, find_around())
     context.run(RUN.set, identity)
     context.run(CALL.set, None)
     context.run(RUN_AROUND.set, log)

@@ -85,6 +85,8 @@ class Extra:
     """The result of that look-up."""
     given: Mapping[str, object] | None = None
     """The arguments of an early call before the run's guard changed them."""
+    has_written: bool = False
+    """Whether a run that its function started has begun a write."""
     is_guarded: bool = False
     """Whether the run's guard has passed it."""
     is_guess: bool = False

@@ -36,7 +36,8 @@ class Retries:
         """Return the seconds to wait before a retry; None when a retry can't help, or would do harm."""
         if not failure.may_pass or self._left <= 0:
             return None
-        if entry.extra is not None and any(map(_has_written, entry.extra.children[self._made_before :])):
+        extra = entry.extra
+        if extra is not None and (extra.has_written or any(map(_has_written, extra.children[self._made_before :]))):
             return None  # trying again would write again
         self._left -= 1
         pause_s = self._delay_s * (1 - random() / 2)
@@ -47,4 +48,5 @@ class Retries:
 def _has_written(entry: Entry) -> bool:
     """Return whether this call is a write that has begun, or made one."""
     is_write = entry.plan is not None and entry.plan.tool.effect == "write" and entry.started_s is not None
-    return is_write or (entry.extra is not None and any(map(_has_written, entry.extra.children)))
+    extra = entry.extra
+    return is_write or (extra is not None and (extra.has_written or any(map(_has_written, extra.children))))

@@ -22,7 +22,7 @@ from flowkit.events import EventLog
 from flowkit.executor import phases
 from flowkit.executor.approvals import Guarded
 from flowkit.executor.contexts import make_context
-from flowkit.executor.current import CALL, enter_run
+from flowkit.executor.current import CALL, enter_run, find_around, note_write
 from flowkit.executor.entries import MODEL_SLOT, Entry, Failure
 from flowkit.executor.gates import Gates
 from flowkit.executor.intake import Intake
@@ -79,7 +79,7 @@ class Workers:
         self._random = random
         self._ready = table.ready
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._context = enter_run(identity, log, table.known)
+        self._around, self._context = find_around(), enter_run(identity, log, table.known)
         inside = INSIDE.get()
         self._inside = inside if inside is not None and inside.is_open else None
         """The call of the enclosing run, if it wasn't sealed when this run started."""
@@ -103,8 +103,7 @@ class Workers:
 
     def cancel_all(self, reason: str, *, for_good: bool = False) -> None:
         """Cancel every unfinished call; `for_good` also each that comes later."""
-        cancel = self._gates.stop if for_good else self._gates.cancel_all
-        cancel(reason)
+        (self._gates.stop if for_good else self._gates.cancel_all)(reason)
         self.drain()
 
     async def wait_closed(self) -> None:
@@ -199,6 +198,7 @@ class Workers:
                     and (entry.extra is None or not (entry.is_bounded or entry.extra.is_provisional))
                     and entry.sealed_s is not None
                     and self._inside is None
+                    and not self._around
                 ):
                     # What `_run` comes to for nearly all calls. Nobody around the call has to be told that it runs, or
                     # waited for: inside an early call of another run, a write would have to wait for that call's seal.
@@ -269,6 +269,8 @@ class Workers:
     def _run(self, entry: Entry) -> Coroutine[Any, Any, Failure | None]:
         """Run a call that has its slot; its value is in the entry when nothing is returned."""
         entry.phase = phases.RUNNING
+        if self._around:
+            note_write(entry, self._around)
         if self._inside is not None and entry.plan is not None and not entry.plan.is_read:
             return self._run_after(self._attempts.wait_sealed(entry, self._inside), entry)
         if self._lives is not None and entry.plan is not None and entry.plan.tool.life is not None:
@@ -371,8 +373,7 @@ class Workers:
         try:
             await lead.begin()
             failure = await self._run(entry)
-            following = self._finish(entry, failure)
-            if following is not None:
+            if (following := self._finish(entry, failure)) is not None:
                 self._ready.append(following)
             self.drain()  # now, since to store a result takes a while
             return await lead.keep(failure)

@@ -34,7 +34,7 @@ from flowkit.journal.records import (
     RunState,
     explain_running,
 )
-from flowkit.journal.rows import encode_value, to_text
+from flowkit.journal.rows import encode_value, from_text, to_text
 from flowkit.journal.run_writing import OWN_WRITE_BYTES, RunWriting
 from flowkit.journal.store import Ending, MaybeWritten, Put, TakeBack, Taken, TurnText, WantedRun
 
@@ -93,7 +93,8 @@ class RunJournal:
         self._writing = RunWriting(log, details.summary, self._token)
         self._allow_changed = allow_changed
         self._nodes = dict(details.nodes)
-        self._turns = {turn.turn: turn for turn in details.turns}
+        self._turns: dict[int, RecordedTurn | str] = {turn.turn: turn for turn in details.turns}
+        """The turns of this process as JSON text: as objects, each message would be held twice while the run goes on."""
         self._approvals = dict(details.approvals)
         self.kept = taken.kept
         """By turn and call, the arguments with secrets that the messages of an earlier process hide."""
@@ -116,7 +117,8 @@ class RunJournal:
     @property
     def turns(self) -> tuple[RecordedTurn, ...]:
         """The model's messages so far, in order."""
-        return tuple(self._turns[turn] for turn in sorted(self._turns))
+        turns = [(turn, self._turns[turn]) for turn in sorted(self._turns)]
+        return tuple(RecordedTurn(turn, from_text(said)) if isinstance(said, str) else said for turn, said in turns)
 
     @property
     def approvals(self) -> Mapping[str, Approval]:
@@ -293,11 +295,12 @@ class RunJournal:
         """
         if self.is_over:
             return
-        text = TurnText(turn, to_text(message), to_text(dict(kept)) if kept else None)
+        said = to_text(message)
+        text = TurnText(turn, said, to_text(dict(kept)) if kept else None)
         encoded = [(read, encode_value(read.value, read.node)) for read in reads]
         nodes = tuple(self._put(read, data) for read, data in encoded)
         self._writing.post_turn(text, nodes)
-        self._turns[turn] = RecordedTurn(turn, message)
+        self._turns[turn] = said
         self._nodes.update((read.node, read) for read in reads)
 
     async def wait_turn(self) -> None:

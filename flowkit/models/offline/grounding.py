@@ -39,6 +39,7 @@ _UNIT_WORDS = {
 """Units of numbers, and the words of arguments that are counted in them."""
 _UNIT_NAMES = {
     **dict.fromkeys(COUNTERS, "piece"),
+    **dict.fromkeys(("people", "guest", "adult", "passenger"), "person"),
     "원": "won",
     "일": "day",
     "주": "week",
@@ -57,7 +58,7 @@ _UNIT_NAMES = {
     "프로": "%",
     "퍼센트": "%",
 }
-"""Korean units and counters, by their English names."""
+"""Units and counters, by the names that `_UNIT_WORDS` has for them."""
 _CONVERSIONS = {
     ("g", "kg"): 0.001,
     ("kg", "g"): 1000.0,
@@ -266,7 +267,7 @@ def _numbers(name: str, schema: Schema, request: str, required: bool) -> list[fl
 
 def _name_unit(word: str) -> str:
     """Name the unit that stands behind a number, without a particle."""
-    named = _UNIT_NAMES.get(word) or _UNIT_NAMES.get(strip_particle(word))
+    named = _UNIT_NAMES.get(word) or _UNIT_NAMES.get(strip_particle(word) if is_korean(word) else stem(word))
     if named is None and is_korean(word):
         # "4 명이요", "3 인분만"
         named = next((_UNIT_NAMES[word[:size]] for size in (2, 1) if word[:size] in _UNIT_NAMES), None)

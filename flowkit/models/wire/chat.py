@@ -113,11 +113,12 @@ class ChatReader(WireReader):
                 _read_calls(delta["tool_calls"], number, deltas)  # nearly every fragment of a call
             else:
                 _read_delta(delta, number, deltas)
-            if len(deltas) > count and (type(deltas[-1]) is not self._latest or number or len(deltas) > count + 1):
-                self._latest = type(deltas[-1])
-                said = dict.fromkeys((number, type(spoken)) for spoken in deltas[count:])
-                self._kinds += (kind for kind in said if kind not in self._kinds)
-        if len(deltas) == count:
+        found = len(deltas) - count
+        if found and (found > 1 or number or type(deltas[-1]) is not self._latest):
+            self._latest = type(deltas[-1])
+            said = dict.fromkeys((number, type(spoken)) for spoken in deltas[count:])
+            self._kinds += (kind for kind in said if kind not in self._kinds)
+        if not found:
             if "message" in choice:
                 self._read_message(choice["message"], number, deltas)
             else:  # beside the delta: calls of gateways, text of servers that know no chat

@@ -222,4 +222,7 @@ def _field_has_default(holder: Any, step: str | int) -> bool:
         return any(
             f.name == step and (f.default is not MISSING or f.default_factory is not MISSING) for f in fields(holder)
         )
+    if hasattr(holder, "__attrs_attrs__"):
+        # Its mark for "no default" is an attribute of a package that is never imported here.
+        return any(f.alias == step and type(f.default).__name__ != "_Nothing" for f in holder.__attrs_attrs__)
     return step in getattr(holder, "_field_defaults", ()) or step in getattr(holder, "__optional_keys__", ())
