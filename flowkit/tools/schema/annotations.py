@@ -9,7 +9,7 @@ part. `adapt` walks an annotation and puts a form of ours in their place; the fu
 import dataclasses
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from types import GenericAlias, UnionType
+from types import GenericAlias, NoneType, UnionType
 from typing import (
     Annotated,
     Any,
@@ -58,6 +58,7 @@ from flowkit.tools.schema.type_forms import (
 )
 
 _STAND_INS: Mapping[Any, Any] = {bytes: BASE64, bytearray: BYTE_ARRAY, LiteralString: str}
+_PLAIN = frozenset({str, int, float, bool, NoneType})
 
 
 def is_named_tuple(annotation: object) -> bool:
@@ -88,6 +89,8 @@ class Adapter:
 
     def adapt(self, annotation: Any, variables: Mapping[Any, Any] | None = None) -> Any:
         """Adapt the annotation for pydantic; one that needs no help is returned as it is."""
+        if type(annotation) is type and annotation in _PLAIN:
+            return annotation
         if annotation in _STAND_INS:
             return _STAND_INS[annotation]
         if isinstance(annotation, TypeVar) or annotation is Self:
@@ -110,6 +113,8 @@ class Adapter:
             return annotation  # pydantic's own Base64Bytes
         if origin is Annotated:
             inner = self.adapt(arguments[0], variables)
+            if inner is arguments[0] and not any(isinstance(item, str) for item in arguments[1:]):
+                return annotation
             # A bare text is a description; a `Field` behind it may say otherwise.
             metadata = tuple(Field(description=item) if isinstance(item, str) else item for item in arguments[1:])
             return Annotated[(inner, *metadata)]

@@ -106,7 +106,7 @@ class SchemaGenerator(GenerateJsonSchema):
 
     def _check_alias(self, alias: object) -> None:
         """Refuse a path: its schema would name the first step, with the type of what lies at the last."""
-        if self.mode != "validation" or not isinstance(alias, list):
+        if not isinstance(alias, list) or self.mode != "validation":
             return
         steps = cast(list[Any], alias)
         paths = cast(list[list[Any]], steps if steps and isinstance(steps[0], list) else [steps])
@@ -222,8 +222,10 @@ def _may_have_no_schema(core: Any) -> bool:
             return True
         if kind == "enum" and not all(isinstance(member.value, _PLAIN_VALUES) for member in held["members"]):
             return True
-        return any(_may_have_no_schema(item) for key, item in held.items() if key not in _NOT_SCHEMAS)
-    return isinstance(core, (list, tuple)) and any(_may_have_no_schema(item) for item in cast(list[Any], core))
+        inner: Any = [item for key, item in held.items() if key not in _NOT_SCHEMAS]
+    else:
+        inner = core
+    return any(_may_have_no_schema(item) for item in inner if isinstance(item, (dict, list, tuple)))
 
 
 _DOUBTFUL = frozenset({"callable", "is-instance", "is-subclass", "function-plain", "custom-error", "generator"})

@@ -236,11 +236,12 @@ OMIT: Any = _Omit()
 
 
 def _is_context(annotation: Any) -> bool:
-    if annotation is Context or get_origin(annotation) is Context:
-        return True
-    if get_origin(annotation) is Annotated:
+    origin = get_origin(annotation)
+    if origin is None or origin is Context:
+        return (origin or annotation) is Context
+    if origin is Annotated:
         return _is_context(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
+    if origin in (Union, UnionType):
         members = [member for member in get_args(annotation) if member is not type(None)]
         return len(members) == 1 and _is_context(members[0])
     return False
