@@ -203,9 +203,10 @@ def test_a_rest_that_has_no_place_any_more_is_left_out() -> None:
 
 
 def test_a_place_of_thinking_may_be_any_json() -> None:
-    thought = {"output_index": [0], "summary_index": {}}
-    delta, done = ({**thought, "delta": "Hm"}, {**thought, "text": "Hmm"})
-    turn = read(("reasoning_summary_text.delta", delta), ("reasoning_summary_text.done", done), said(1, "Hi"))
+    place: dict[str, Any] = {"output_index": [0], "summary_index": {}}
+    delta: Event = ("reasoning_summary_text.delta", {**place, "delta": "Hm"})
+    done: Event = ("reasoning_summary_text.done", {**place, "text": "Hmm"})
+    turn = read(delta, done, said(1, "Hi"))
     assert turn.thinking == "Hmm"
 
 
