@@ -57,8 +57,13 @@ from flowkit.tools.schema.type_forms import (
     splice,
 )
 
-_STAND_INS: Mapping[Any, Any] = {bytes: BASE64, bytearray: BYTE_ARRAY, LiteralString: str}
-_PLAIN = frozenset({str, int, float, bool, NoneType})
+_PLAIN = (str, int, float, bool, NoneType)
+_STAND_INS: Mapping[Any, Any] = {
+    **{kind: kind for kind in _PLAIN},  # stand for themselves: nearly all annotations end in these
+    bytes: BASE64,
+    bytearray: BYTE_ARRAY,
+    LiteralString: str,
+}
 
 
 def is_named_tuple(annotation: object) -> bool:
@@ -89,8 +94,6 @@ class Adapter:
 
     def adapt(self, annotation: Any, variables: Mapping[Any, Any] | None = None) -> Any:
         """Adapt the annotation for pydantic; one that needs no help is returned as it is."""
-        if type(annotation) is type and annotation in _PLAIN:
-            return annotation
         if annotation in _STAND_INS:
             return _STAND_INS[annotation]
         if isinstance(annotation, TypeVar) or annotation is Self:

@@ -52,7 +52,10 @@ class Parameter:
     @cached_property
     def wire(self) -> str:
         """The name that outside callers use: the alias of a `Field`, such as a word that Python reserves."""
-        fields = [item for item in _metadata(self.annotation) if isinstance(item, FieldInfo)]
+        metadata = _metadata(self.annotation)
+        if not metadata:
+            return self.name
+        fields = [item for item in metadata if isinstance(item, FieldInfo)]
         aliases = [field.validation_alias or field.alias for field in fields]
         names = [alias.choices[0] if isinstance(alias, AliasChoices) else alias for alias in aliases]
         return next((name for name in names if isinstance(name, str)), self.name)
