@@ -146,6 +146,95 @@ def test_incomplete_answer_voids_what_is_open_case_p08(reason: str | None, meant
     assert (turn.usage, turn.error) == (Usage(3, 2), None)
 
 
+def text_done(index: int, text: str, part: int = 0, **fields: Any) -> Event:
+    return "output_text.done", {"output_index": index, "content_index": part, "text": text, **fields}
+
+
+def part_done(index: int, text: str, part: int = 0) -> Event:
+    return "content_part.done", {
+        "output_index": index, "content_index": part, "part": {"type": "output_text", "text": text}
+    }  # fmt: skip
+
+
+def message(*texts: str, id: str = "m") -> dict[str, Any]:
+    return {"type": "message", "id": id, "content": [{"type": "output_text", "text": text} for text in texts]}
+
+
+ENDS = {
+    "text": [text_done(0, "Hello")],
+    "part": [part_done(0, "Hello")],
+    "item": [ended(0, **message("Hello"))],
+    "all": [text_done(0, "Hello"), part_done(0, "Hello"), ended(0, **message("Hello"))],
+    "last": [],
+}
+
+
+@pytest.mark.parametrize("ends", ENDS)
+@pytest.mark.parametrize("before", [[said(0, "Hel")], [said(0, "H"), said(0, "el")], [said(0, "Hello")], []])
+@pytest.mark.parametrize("call", [[], [call_added(1), arguments_done(1, '{"x":1}'), call_ended(1, '{"x":1}')]])
+def test_text_that_the_deltas_left_out_is_told_once(ends: str, before: list[Event], call: list[Event]) -> None:
+    for output in ([message("Hello")], []):
+        if ends == "last" and not output:
+            continue
+        turn = read(*before, *ENDS[ends], *call, output=output)
+        assert (turn.text, shown(turn)) == ("Hello", [X] if call else [])
+
+
+def test_a_rest_is_found_without_places_and_with_ids_that_change() -> None:
+    def strip(event: Event, id: str) -> Event:
+        return event[0], {"item_id": id, **{k: v for k, v in event[1].items() if k not in ("output_index", "item_id")}}
+
+    events = [said(0, "H"), said(0, "el"), text_done(0, "Hello"), part_done(0, "Hello"), ended(0, **message("Hello"))]
+    for ids in ("aaaaa", "abcde"):
+        turn = read(*(strip(event, id) for event, id in zip(events, ids, strict=True)), output=[message("Hello")])
+        assert turn.text == "Hello"
+
+
+def test_a_later_part_and_a_later_message_that_no_delta_told_follow() -> None:
+    assert read(said(0, "One"), ended(0, **message("One", " two"))).text == "One two"
+    output = [message("One", id="m1"), message(" two", id="m2")]
+    assert read(said(0, "One"), output=output).text == "One two"
+
+
+def test_a_rest_that_has_no_place_any_more_is_left_out() -> None:
+    turn = read(said(0, "On"), said(1, "two"), text_done(0, "One"), text_done(1, "two"))
+    assert turn.text == "Ontwo"
+    assert read(said(0, "Hlo"), text_done(0, "Hello"), output=[message("Hello")]).text == "Hlo"
+
+
+def test_a_place_of_thinking_may_be_any_json() -> None:
+    place: dict[str, Any] = {"output_index": [0], "summary_index": {}}
+    delta: Event = ("reasoning_summary_text.delta", {**place, "delta": "Hm"})
+    done: Event = ("reasoning_summary_text.done", {**place, "text": "Hmm"})
+    turn = read(delta, done, said(1, "Hi"))
+    assert turn.thinking == "Hmm"
+
+
+def test_a_recording_that_was_shortened_says_what_its_deltas_say() -> None:
+    events = [said(0, "Hel", sequence_number=0), text_done(0, "Hello", sequence_number=40)]
+    assert read(*events, end=None).text == "Hel"
+    events = [said(0, "Hel", sequence_number=0), text_done(0, "Hello", sequence_number=1)]
+    assert read(*events, end=None).text == "Hello"
+
+
+def test_the_rest_of_a_refusal_and_of_thinking_is_told_once() -> None:
+    place = {"output_index": 0, "content_index": 0}
+    refused = read(
+        ("refusal.delta", {**place, "delta": "No"}),
+        ("refusal.done", {**place, "refusal": "No way"}),
+        ended(0, type="message", content=[{"type": "refusal", "refusal": "No way"}]),
+    )
+    assert refused.refusal == "No way"
+    thought = {"output_index": 0, "summary_index": 0}
+    turn = read(
+        ("reasoning_summary_text.delta", {**thought, "delta": "Hm"}),
+        ("reasoning_summary_text.done", {**thought, "text": "Hmm, so"}),
+        ended(0, type="reasoning", id="r", summary=[{"type": "summary_text", "text": "Hmm, so"}]),
+        said(1, "Hi"),
+    )
+    assert (turn.thinking, turn.text) == ("Hmm, so", "Hi")
+
+
 def test_failed_answer_says_why_case_p09() -> None:
     turn = read(said(0, "Hel"), call_added(1), end="failed", error={"code": "server_error", "message": "sorry"})
     assert isinstance(turn.error, StreamError)

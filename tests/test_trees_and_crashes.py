@@ -164,7 +164,8 @@ class Builder:
                 case "agent":
                     return (await agent.run("Go.")).text
                 case "agents":
-                    return str([run.text for run in await asyncio.gather(agent.run("a"), agent.run("b"))])
+                    # Both to their ends: a failure would leave the other behind.
+                    return str(await asyncio.gather(agent.run("a"), agent.run("b"), return_exceptions=True))
                 case "agent as tool":
                     return str(await ctx.call(agent.as_tool(), "Go."))
                 case "recipe":

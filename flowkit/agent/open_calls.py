@@ -1,7 +1,6 @@
 """The calls of one turn, from when a model has asked for them until their results are messages.
 
-The references that a model writes: read at the seal, once, on the arguments as they were parsed.
-
+The references that a model writes are read at the seal, once, on the arguments as they were parsed.
 A reference is the whole value of a top-level argument, an object with `from_call` and, perhaps, `path` (RFC 6901),
 and no other key. `{"literal": …}` stands for a value that only looks like one. The labels are implied: the name of the
 call's tool as the model sees it, then `name_2`, `name_3` for later calls of it in the same turn.

@@ -1,7 +1,6 @@
 """A run's journal as its rounds use it; where there is none, nothing is remembered.
 
-A model's own calls without the secrets that it wrote into them, and those kept apart.
-
+A model's calls are recorded without the secrets that it wrote into them, and those are kept apart.
 A resumed run sends its model that model's own words, unchanged, and calls tools with them. So the journal keeps the
 arguments of such calls beside the message that it shows, and only as long as the run may be resumed.
 """

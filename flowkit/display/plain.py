@@ -1,6 +1,6 @@
 """A run in a pipe: the answer as plain text on one stream, everything about it on the other.
 
-A call as a line, and its result as the line below: the same words on a terminal and in a pipe.
+The lines of a call and of its result below it are the same on a terminal.
 """
 
 from typing import TextIO

@@ -1,6 +1,6 @@
 """The state of one run's graph, which all objects of the executor read, and through which they notify one another.
 
-Waiters for the end of calls: of certain calls, or of all.
+It also keeps those who wait for the end of calls: of certain calls, or of all.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """A pytest file that replays a recorded run and asserts its calls and its answer.
 
-Runs of the journal as cases to measure models by.
+The other way to keep runs of the journal is a file of cases to measure models by.
 """
 
 import json

@@ -1,7 +1,6 @@
 """Decisions and resolutions by people in PostgreSQL, from any process; each may run twice if its answer is lost.
 
-Changes of many runs, written together where possible.
-
+Changes of many runs are written together where possible.
 An invalid change must not become an error of other runs. So a transaction that the server rejects for its data is
 repeated with each change separately, and so is one that waits for a run during a takeover.
 """

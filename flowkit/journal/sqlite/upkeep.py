@@ -2,7 +2,7 @@
 
 Runs are removed in steps of bounded size, each in its own transaction, so that no driver waits long.
 
-A folder of large results, each under the SHA-256 of its content.
+Large results lie in a folder beside it, each under the SHA-256 of its content.
 """
 
 import os

@@ -70,8 +70,6 @@ _MIXED_UP = (*_SPOKEN, "tool_use")
 _FAULTS = ("error", "exception")
 """How the kinds of events end that report a fault, such as AWS's `throttlingException`."""
 
-OTHER_API = "the server answered with chunks of Chat Completions: use OpenAIModel, or its address for the Messages API"
-
 BlockIndex = int | float | str | None
 """Where a block stands; None where its events don't say."""
 
@@ -101,6 +99,7 @@ class AnthropicReader(WireReader):
     `first_slot` and `has_thought` let it read on where an answer paused.
     """
 
+    _INTERFACE = "anthropic"
     _MARK_ENDS = False  # the answer's own end is `message_stop`; gateways put the mark behind a cut one, too
 
     def __init__(self, *, first_slot: int = 0, has_thought: bool = False) -> None:
@@ -157,9 +156,8 @@ class AnthropicReader(WireReader):
                 if is_named or event.get("error") or is_foreign:
                     deltas.append(ErrorDelta(read_anthropic_error(event)))
                     self._ended = True
-                elif "choices" in event:
-                    deltas.append(ErrorDelta(StreamError(OTHER_API)))
-                    self._ended = True
+                else:
+                    self.refuse_foreign(event, deltas)
 
     def explain_error(self, value: Mapping[str, JSON]) -> StreamError:
         return read_anthropic_error(value)

@@ -85,6 +85,8 @@ class ChatReader(WireReader):
                 self._read_choice(_as_choice(event), event, deltas)
                 usage = {"prompt_tokens": event.get("prompt_eval_count"), "completion_tokens": event.get("eval_count")}
                 usage = usage if event["done"] else None
+            elif not self._kinds and self.refuse_foreign(event, deltas):
+                return
         if usage is None and "x_groq" in event:
             groq = event["x_groq"]
             usage = groq.get("usage") if isinstance(groq, dict) else None

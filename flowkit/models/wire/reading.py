@@ -21,6 +21,7 @@ from flowkit.errors import StreamError
 from flowkit.messages import Usage
 from flowkit.models.base import CallDelta, CallDone, Delta, EndDelta, ErrorDelta, ProviderDelta
 from flowkit.models.wire.half_characters import HalfCharacters
+from flowkit.models.wire.other_interfaces import explain_interface, find_interface
 from flowkit.models.wire.reasons import (
     NO_REASON,
     find_names,
@@ -30,6 +31,7 @@ from flowkit.models.wire.reasons import (
     text_says_error,
 )
 from flowkit.models.wire.sse import LINE, MAX_EVENT_COMMAS, STRAY, EventDecoder, looks_like_events
+from flowkit.models.wire.thinking import Api
 
 _BLANKS = re.compile(r"\s+")
 
@@ -90,12 +92,14 @@ class WireReader(ABC):
     Unreadable data becomes an `ErrorDelta`: a reader raises nothing. Data after `[DONE]` is ignored.
     """
 
+    _INTERFACE: ClassVar[Api] = "chat"
     _MARK_ENDS: ClassVar[bool] = True  # whether `[DONE]` says that the answer came to its end
 
     def __init__(self) -> None:
         self._decoder = EventDecoder()
         self._halves = HalfCharacters()
         self._ended = False
+        self._is_foreign = False
 
     def feed(self, chunk: bytes) -> list[Delta]:
         """Return the deltas that these bytes complete."""
@@ -144,6 +148,16 @@ class WireReader(ABC):
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         """Process one event."""
 
+    def refuse_foreign(self, event: Mapping[str, JSON], deltas: list[Delta]) -> bool:
+        """If an event is in the form of another interface, name it and read no further."""
+        interface = find_interface(event)
+        if interface is None or interface == self._INTERFACE:
+            return False
+        if not self._is_foreign:
+            deltas.append(ErrorDelta(explain_interface(self._INTERFACE, interface)))
+        self._ended = self._is_foreign = True
+        return True
+
     def explain_error(self, value: Mapping[str, JSON]) -> StreamError:
         """Read the error that came in place of a stream."""
         return read_error(dict(value))
@@ -161,7 +175,7 @@ class WireReader(ABC):
                 self.read_event(value, b"", said)
             for delta in said:
                 found += self._halves.mend(delta)
-        if all(isinstance(delta, ErrorDelta) for delta in found):
+        if not self._is_foreign and all(isinstance(delta, ErrorDelta) for delta in found):
             return False  # told with what the body was
         deltas += found
         return True

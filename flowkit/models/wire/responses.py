@@ -1,7 +1,8 @@
 """The answer of the Responses API, bytes to deltas.
 
 Everything is keyed by `output_index`, since some servers change the id in every event. Without an index, the item's
-id is used. The snapshot in the terminal event counts only if nothing was streamed, since some servers send it empty.
+id is used. What is told again when it is done gives only the rest that no delta has told. Calls in the snapshot of
+the terminal event count only if none was streamed, since some servers send it empty.
 Events of unknown kinds are ignored.
 """
 
@@ -58,10 +59,14 @@ _ENDINGS: Mapping[str, Literal["completed", "arguments", "cut"]] = {
 class ResponsesReader(WireReader):
     """Reads the body of `POST /responses` with `stream: true`."""
 
+    _INTERFACE = "responses"
+
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[tuple[int | None, str], set[int | None]] = {}
-        """Which parts of which items have spoken, by item and kind; None stands for a part that wasn't named."""
+        self._said: dict[tuple[int | None, str], dict[int | None, list[str]]] = {}
+        """What the parts of the items said, by item and kind; None stands for a part that wasn't named."""
+        self._event: Mapping[str, JSON] = {}
+        self._count = 0  # of events, this one among them
         self._speaking: int | None = None
         """The item that spoke last and isn't done."""
         self._thinking_part: tuple[JSON, JSON] | None = None
@@ -71,9 +76,11 @@ class ResponsesReader(WireReader):
         self._kept: set[tuple[int | str, str]] = set()  # items that were told whole, by place and by id
         self._open_calls: set[int | None] = set()
         self._early: dict[int, list[Delta]] = {}  # arguments of calls whose item comes later
-        self._thoughts: list[str] = []
+        self._thoughts: dict[str, list[str]] = {}  # by place and field, as text: a place may be any JSON
 
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
+        self._event = event
+        self._count += 1
         kind = event.get("type") or event_type.decode(errors="replace")
         index = event.get("output_index")
         slot = index if isinstance(index, int) else as_place(index)
@@ -130,6 +137,8 @@ class ResponsesReader(WireReader):
                     return
                 if event_type in FAULT_TYPES or (not str(kind).startswith("response.") and says_error(event)):
                     deltas.append(ErrorDelta(read_error_event(event)))
+                elif not (self._said or self._has_items):
+                    self.refuse_foreign(event, deltas)
 
     def read_whole(self, answer: Mapping[str, JSON], deltas: list[Delta]) -> bool:
         if not isinstance(answer.get("output"), list) or answer.get("status") in ("in_progress", "queued"):
@@ -183,17 +192,29 @@ class ResponsesReader(WireReader):
         part = event.get("part")
         told = part if isinstance(part, dict) else event
         text = as_text(told.get("text")) or as_text(told.get("refusal"))
-        return bool(text) and "".join(self._words).endswith(text)
+        said = "".join(self._words)
+        return text is not None and (said.endswith(text) or text.startswith(said))
 
     def _read_snapshot(self, response: Mapping[str, JSON], deltas: list[Delta]) -> None:
-        """Read output that only the last event contains: all of it, or the calls beside a streamed text."""
-        if self._has_items:
-            return
-        output, has_spoken = response.get("output"), bool(self._said)
-        for position, item in enumerate(output if isinstance(output, list) else ()):
-            if not has_spoken or (isinstance(item, dict) and item.get("type") in _CALLS):
+        """Read what only the last event contains: all of the output, or calls and the rest of a streamed text."""
+        found, has_spoken, has_items = response.get("output"), bool(self._said), self._has_items
+        output = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+        for position, item in enumerate(() if has_items else output):
+            if not has_spoken or item.get("type") in _CALLS:
                 self._open_item(position, item, deltas)
                 self._end_item(position, item, deltas)
+        if has_spoken or has_items:
+            for delta, kind in ((TextDelta, "text"), (RefusalDelta, "refusal")):
+                told = "".join(_read_parts(item, kind) for item in output if item.get("type") == "message")
+                said = "".join(
+                    piece
+                    for key, parts in self._said.items()
+                    if key[1] == kind
+                    for one in parts.values()
+                    for piece in one
+                )
+                if told.startswith(said) and not self._is_shortened():
+                    self._say(delta, None, kind, told[len(said) :], deltas)
         if not (self._said or self._has_items):
             self._say(TextDelta, None, "text", response.get("output_text"), deltas)
 
@@ -207,7 +228,12 @@ class ResponsesReader(WireReader):
         part: JSON = None,
     ) -> None:
         if isinstance(text, str) and text:
-            self._said.setdefault((slot, kind), set()).add(part if isinstance(part, int) else None)
+            named = part if isinstance(part, int) else None
+            parts = self._said.get((slot, kind))
+            if parts is not None and named in parts:  # nearly always
+                parts[named].append(text)
+            else:
+                self._said.setdefault((slot, kind), {})[named] = [text]
             self._words.append(text)
             self._speaking = slot
             deltas.append(delta(text))
@@ -238,11 +264,18 @@ class ResponsesReader(WireReader):
         deltas: list[Delta],
         part: JSON = None,
     ) -> None:
-        """Read an item, or a part of it, that a server sent only when done, without deltas."""
+        """Read what no delta has told of an item, or of a part of it, that is done: all of it, or the rest."""
         if not isinstance(text, str):
             return
         said = self._said.get((slot, kind))
         if said is not None and (not isinstance(part, int) or part in said or None in said):
+            pieces = said.get(part if part in said else None) if isinstance(part, int) else None
+            own = "".join(pieces if pieces is not None else (piece for one in said.values() for piece in one))
+            words = "".join(self._words)
+            # A rest behind which others have spoken has no place any more.
+            fitting = (known for known in (own, words) if text.startswith(known) and words.endswith(known))
+            if (known := next(fitting, None)) is not None and not self._is_shortened():
+                self._say(delta, slot, kind, text[len(known) :], deltas, part)
             return
         # Whose events lead to no item, neither by index nor by id, is known by its words alone; so is a part whose
         # deltas named another place.
@@ -250,10 +283,18 @@ class ResponsesReader(WireReader):
         if is_placed or not "".join(self._words).endswith(text):
             self._say(delta, slot, kind, text, deltas, part)
 
+    def _is_shortened(self) -> bool:
+        """Return True if events are missing, by their numbers: somebody has shortened a recording.
+
+        Its deltas are what it is meant to say. A server that loses deltas numbers those that it sends.
+        """
+        number = self._event.get("sequence_number")
+        return isinstance(number, int) and number > self._count
+
     def _think(self, part: tuple[JSON, JSON], field: str, text: JSON, deltas: list[Delta]) -> None:
         """Read thinking, which is sent in parts; an empty line separates them."""
         if isinstance(text, str) and text:
-            self._thoughts.append(text)
+            self._thoughts.setdefault(f"{part} {field}", []).append(text)
             if self._thinking_part not in (None, part):
                 text = f"\n\n{text}"
             self._thinking_part = part
@@ -262,9 +303,14 @@ class ResponsesReader(WireReader):
     def _think_if_silent(
         self, part: tuple[JSON, JSON], field: str, told: Mapping[str, JSON], deltas: list[Delta]
     ) -> None:
-        """Read a part of the thinking that a server sends only when it is done."""
+        """Read what no delta has told of a part of the thinking that is done."""
         text = told.get("text")
-        if isinstance(text, str) and text not in "".join(self._thoughts):
+        if not isinstance(text, str):
+            return
+        own = "".join(self._thoughts.get(f"{part} {field}", ()))
+        if own and self._thinking_part == part and text.startswith(own) and not self._is_shortened():
+            self._think(part, field, text[len(own) :], deltas)
+        elif not own and text not in "".join(piece for pieces in self._thoughts.values() for piece in pieces):
             self._think(part, field, text, deltas)
 
     def _end_item(self, slot: int | None, item: JSON, deltas: list[Delta]) -> None:
@@ -285,11 +331,7 @@ class ResponsesReader(WireReader):
                     )
                 self._keep(slot, ProviderDelta(kind, {"id": item.get("id"), "call_id": item.get("call_id")}), deltas)
             case "message":
-                found = item.get("content")
-                parts = [part for part in found if isinstance(part, dict)] if isinstance(found, list) else []
-                text, refusal = (
-                    "".join(as_text(part.get(name)) or "" for part in parts) for name in ("text", "refusal")
-                )
+                text, refusal = _read_parts(item, "text"), _read_parts(item, "refusal")
                 self._say_if_silent(TextDelta, slot, "text", text, deltas)
                 self._say_if_silent(RefusalDelta, slot, "refusal", refusal, deltas)
                 self._speaking = None
@@ -312,6 +354,13 @@ class ResponsesReader(WireReader):
         if self._kept.isdisjoint(names):
             deltas.append(told)
         self._kept |= names
+
+
+def _read_parts(item: Mapping[str, JSON], kind: str) -> str:
+    """Return the text, or the refusal, of a message."""
+    found = item.get("content")
+    parts = [part for part in found if isinstance(part, dict)] if isinstance(found, list) else []
+    return "".join(as_text(part.get(kind)) or "" for part in parts)
 
 
 def _ids(item: JSON) -> tuple[JSON, ...]:

@@ -85,6 +85,8 @@ def _items(message: Message, settings: Settings) -> Iterable[dict[str, JSON]]:
             yield {"role": "system", "content": text}
         case UserMessage(content=str() as text):
             yield {"role": "user", "content": text}
+        case UserMessage(content=()):  # a list without parts is refused
+            yield {"role": "user", "content": ""}
         case UserMessage(content=parts):
             yield {"role": "user", "content": [_part(cast(Content, part)) for part in parts]}
         case AssistantMessage():

@@ -3,8 +3,7 @@
 For Bedrock and Vertex: the client knows a model's address and credentials. The package is an extra, and is
 imported by the code that made the client.
 
-The binary event stream of AWS, as Bedrock streams a Claude's answer: bytes in, server-sent events out.
-
+Bedrock streams a Claude's answer as the binary event stream of AWS: bytes in, server-sent events out.
 Each message is its length, the length of its headers, a checksum of these two, headers, payload, and a checksum of all
 of it. The payload of a chunk holds an event of the Messages API in base64.
 https://smithy.io/2.0/aws/amazon-eventstream.html
