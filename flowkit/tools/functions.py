@@ -70,8 +70,9 @@ class FunctionCallee:
             if isinstance(parameter.default, NeedMarker)
         }
         self._schema: Schema | None = None
+        hidden_names = self._hidden
         self._fills = tuple(
-            p for p in signature.parameters if p.name in self._hidden or (p.is_field and not p.is_required)
+            p for p in signature.parameters if p.name in hidden_names or (p.is_field and not p.is_required)
         )
         self._readers: dict[frozenset[str], ArgumentsReader] = {}
         # A wrapper that isn't `async` itself may give something to await, or may have awaited it.
@@ -158,7 +159,7 @@ class FunctionCallee:
                 self._needed[part.parameter] if isinstance(part, Need) and part.parameter in given else part
                 for part in self._parts
             ]
-            parameters = merge(self.name, parts)
+            parameters = merge(self.name, parts) if given else self.visible
             secrets = self.secrets.adding(
                 {need.seen_as(name) for need in self.needs if need.parameter not in given for name in need.tool.secrets}
             )

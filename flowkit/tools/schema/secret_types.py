@@ -41,12 +41,14 @@ def _may_hold(annotation: Any, entered: set[int]) -> bool:
     if origin is Literal:
         return False
     kind = origin or annotation
-    if inspect.isclass(kind) and issubclass(kind, _SECRETS):
-        return True
     if origin is not None and any(_may_hold(part, entered) for part in get_args(annotation)):
         return True
     try:
-        return kind not in _BOXES and any(_may_hold(part, entered) for part in _list_parts(kind))
+        if kind in _BOXES:
+            return False
+        if inspect.isclass(kind) and issubclass(kind, _SECRETS):
+            return True
+        return any(_may_hold(part, entered) for part in _list_parts(kind))
     except Exception:  # noqa: BLE001  # annotations are anybody's code; what can't be read here, the schema tells
         return True
 

@@ -251,7 +251,8 @@ def _is_context(annotation: Any) -> bool:
 
 
 def _holds_context(annotation: Any) -> bool:
-    return any(_is_context(part) or _holds_context(part) for part in get_args(annotation))
+    arguments = get_args(annotation)
+    return bool(arguments) and any(_is_context(part) or _holds_context(part) for part in arguments)
 
 
 def _check_context(tool: str, declaration: inspect.Parameter, annotation: Any, kind: Kind, earlier: str | None) -> None:
