@@ -27,6 +27,17 @@ def ask_shop(*extra: str, message: str = "Where is my order?") -> tuple[str, ...
     return ("chat", SHOP, message, "--model", "m", *extra)
 
 
+def test_help_says_what_each_command_does_in_a_whole_sentence(
+    flowkit: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    ended = flowkit("--help")
+
+    _, _, commands = ended.out.partition("Commands:\n")
+    assert commands.count("\n") >= 16
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands.split("\n") if line)
+
+
 ORDER_AND_SHIPPING = chat(
     Thinking("Two things."),
     "Let me look.",

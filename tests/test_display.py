@@ -13,7 +13,7 @@ from flowkit.codec import JSON
 from flowkit.display.plain import PlainDisplay, say_call
 from flowkit.display.summary import say_summary, summarise
 from flowkit.display.terminal import MANY_CALLS, Steps, TerminalDisplay
-from flowkit.display.transcript import Transcript
+from flowkit.display.transcript import CallBlock, Transcript
 from flowkit.display.words import clean, shorten
 from flowkit.events import (
     CallCancelled,
@@ -366,6 +366,40 @@ def test_early_result_is_shown_before_its_call_is_sealed() -> None:
 
     assert "200 ms, early; the model is still speaking" in drawn
     assert '{"status":"shipped"}' in drawn
+
+
+def open_below(script: Script, parent: str | None, *calls: str) -> None:
+    for one in calls:
+        script.at(script.t, CallNew, one, one, parent=parent)
+
+
+def test_calls_stand_below_the_call_that_made_them() -> None:
+    script = Script()
+    open_below(script, None, "offers", "refund")
+    open_below(script, "offers", "first", "second")
+    open_below(script, "refund", "pay")
+    open_below(script, "first", "look")
+    open_below(script, "offers", "third")
+    transcript = Transcript()
+    for event in script.log.events:
+        transcript.apply(event)
+
+    shown = [(block.depth, block.call) for block in transcript.blocks if isinstance(block, CallBlock)]
+
+    offers = [(0, "offers"), (1, "first"), (2, "look"), (1, "second"), (1, "third")]
+    assert shown == [*offers, (0, "refund"), (1, "pay")]
+
+
+def test_call_of_a_call_that_is_over_goes_to_the_end_since_lines_above_are_printed() -> None:
+    script = Script()
+    script.call("offers", 0.0, 1.0)
+    open_below(script, None, "refund")
+    open_below(script, "offers", "late")
+    transcript = Transcript()
+    for event in script.log.events:
+        transcript.apply(event)
+
+    assert [block.call for block in transcript.blocks if isinstance(block, CallBlock)] == ["offers", "refund", "late"]
 
 
 def test_steps_inside_a_list_are_expected_once_the_list_is_there() -> None:

@@ -59,6 +59,13 @@ def test_run_is_a_timeline_and_result_has_its_calls_and_nothing_of_them_is_marku
     assert "<b>Done" not in result["text/html"]
 
 
+def test_result_that_cost_nothing_shows_no_cost() -> None:
+    result = look_often.run_sync(2)
+
+    assert result.cost_usd == 0
+    assert "cost" not in show(result)["text/plain"]
+
+
 @tool(effect="read")
 async def list_orders(count: int) -> list[str]:
     """List orders."""

@@ -202,6 +202,14 @@ def test_a_rest_that_has_no_place_any_more_is_left_out() -> None:
     assert read(said(0, "Hlo"), text_done(0, "Hello"), output=[message("Hello")]).text == "Hlo"
 
 
+def test_a_place_of_thinking_may_be_any_json() -> None:
+    place: dict[str, Any] = {"output_index": [0], "summary_index": {}}
+    delta: Event = ("reasoning_summary_text.delta", {**place, "delta": "Hm"})
+    done: Event = ("reasoning_summary_text.done", {**place, "text": "Hmm"})
+    turn = read(delta, done, said(1, "Hi"))
+    assert turn.thinking == "Hmm"
+
+
 def test_a_recording_that_was_shortened_says_what_its_deltas_say() -> None:
     events = [said(0, "Hel", sequence_number=0), text_done(0, "Hello", sequence_number=40)]
     assert read(*events, end=None).text == "Hel"

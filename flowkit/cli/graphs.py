@@ -77,7 +77,10 @@ def show_trace(
         bool, typer.Option("--every-call", help="Draw one row per call, however many there are.")
     ] = False,
 ) -> None:
-    """Draw a recorded run as a timeline: turns at the top, calls below."""
+    """Draw a recorded run as a timeline.
+
+    Turns are at the top, calls below.
+    """
     from flowkit.graph.pictures.gantt import draw_timeline
 
     console = make_console()

@@ -58,7 +58,10 @@ def mcp(
     journal: JournalAddress = None,
     cache: CacheAddress = None,
 ) -> None:
-    """Offer an app's agents and recipes to MCP hosts, over stdio or HTTP."""
+    """Offer an app's agents and recipes to MCP hosts.
+
+    They connect over stdio or HTTP.
+    """
     if find_spec("mcp") is None:
         raise ConfigurationError("mcp needs one more package: pip install 'flowkit-agents[mcp]'")
     if http is not None and host not in LOOPBACK and (token is None or not allow_host):

@@ -71,7 +71,10 @@ def measure_models(
     data: Data = None,
     user: User = None,
 ) -> None:
-    """Compare models on the same cases: response times, correct calls and answers, and cost."""
+    """Compare models on the same cases.
+
+    The tables show response times, correct calls and answers, and cost.
+    """
     loaded = load_app(app)
     tolerance = Tolerance.read(read_pairs(allow, "--allow"))
     before = None if against is None else read_measured(against)

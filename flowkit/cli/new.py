@@ -99,7 +99,7 @@ def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The folder to create.")],
     template: Annotated[Name, typer.Option("--from", help="The example to copy; order_check is a YAML file.")] = "shop",
 ) -> None:
-    """Create an app: a folder with a copy of an example, a test, a README and a .gitignore."""
+    """Create an app: a folder with an example, a test and a README."""
     folder = Path(name)
     if folder.exists():
         raise ConfigurationError(f"{name!r} already exists")

@@ -43,9 +43,7 @@ from flowkit.journal import (
 from flowkit.runs.requests import end_stopped
 from flowkit.runs.run import make_run_id
 
-app = typer.Typer(
-    help="List, inspect, approve, cancel, resolve and resume the runs in the journal.", no_args_is_help=True
-)
+app = typer.Typer(help="List, inspect, approve, cancel and resume a journal's runs.", no_args_is_help=True)
 NARROW = 60
 """On a terminal with fewer columns a list of runs leaves out names, users and seconds."""
 WIDE = 110

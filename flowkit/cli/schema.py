@@ -11,5 +11,8 @@ def show(
         Literal["recipe", "cases"], typer.Argument(metavar="KIND", help="The file: recipe, or cases.")
     ] = "recipe",
 ) -> None:
-    """Print the JSON Schema of a recipe file or a cases file, for validation and completion in editors."""
+    """Print the JSON Schema of a recipe file or a cases file.
+
+    An editor validates and completes such files with it.
+    """
     print(files("flowkit").joinpath(f"{kind}.schema.json").read_text(encoding="utf-8").rstrip())

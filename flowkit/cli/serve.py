@@ -79,7 +79,7 @@ def serve(
     journal: JournalAddress = None,
     cache: CacheAddress = None,
 ) -> None:
-    """Serve an app over HTTP: a page for chatting and watching runs, and an API."""
+    """Serve an app over HTTP: a page to chat and watch runs, an API."""
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
         raise ConfigurationError("serve needs two more packages: pip install 'flowkit-agents[serve]'")
     if not _is_loopback(host) and token is None:

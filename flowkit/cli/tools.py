@@ -30,7 +30,10 @@ For = Annotated[str, typer.Option("--target", help=f"The API that --lint checks 
 
 
 def list_tools(app: AppTarget, as_json: AsJson = False, lint: Lint = False, target: For = "openai-strict") -> None:
-    """Show an app's tools and their parameters; with --json, their schemas."""
+    """Show an app's tools and their parameters.
+
+    With --json, show their schemas.
+    """
     found = _find_tools(load_app(app))
     if lint:
         _lint(found, target, as_json)

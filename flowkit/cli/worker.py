@@ -94,7 +94,10 @@ def worker(
     journal: JournalAddress = None,
     cache: CacheAddress = None,
 ) -> None:
-    """Drive an app's runs that other processes started, released, or left behind in a crash."""
+    """Drive runs that other processes started, released or left.
+
+    Runs are left behind by a crash.
+    """
     from flowkit.web.served import make_served
 
     end_at_sigterm()

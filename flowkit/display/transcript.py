@@ -60,6 +60,8 @@ _CAUSES: dict[State, str] = {
     "in_doubt": "is in doubt",
 }
 OPEN: frozenset[State] = frozenset(("new", "sealed", "waiting", "running"))
+LOOK_BACK = 100
+"""How many blocks are searched for a call's parent: with long lists side by side, more would cost more than the run."""
 
 
 @dataclass(slots=True)
@@ -82,6 +84,7 @@ class CallBlock:
     call: str
     name: str
     depth: int = 0
+    parent: str | None = None
     arguments: JSON = None
     state: State = "new"
     note: str = ""
@@ -241,10 +244,31 @@ class Transcript:
     def _open_call(self, event: CallNew) -> CallBlock:
         self._close_text()
         parent = self.calls.get(event.parent or "")
-        block = CallBlock(event.call, event.name, depth=0 if parent is None else parent.depth + 1, opened_t=event.t)
+        depth = 0 if parent is None else parent.depth + 1
+        block = CallBlock(event.call, event.name, depth=depth, parent=event.parent, opened_t=event.t)
         self.calls[event.call] = block
-        self.blocks.append(block)
+        self.blocks.insert(self._find_place(parent), block)
         return block
+
+    def _find_place(self, parent: CallBlock | None) -> int:
+        """Return where a new call belongs: below its parent and the calls that the parent made before.
+
+        A parent that is over may be printed already, and nothing can be inserted there.
+        """
+        end = len(self.blocks)
+        if parent is None or not parent.is_open:
+            return end
+        for place in range(end, max(0, end - LOOK_BACK), -1):
+            above = self.blocks[place - 1]
+            if isinstance(above, CallBlock) and self._is_within(above, parent):
+                return place
+        return end
+
+    def _is_within(self, block: CallBlock | None, parent: CallBlock) -> bool:
+        """Return whether a call is `parent` or was made below it."""
+        while block is not None and block.depth > parent.depth:
+            block = self.calls.get(block.parent or "")
+        return block is parent
 
 
 def _change(block: CallBlock, event: Event) -> None:

@@ -64,7 +64,7 @@ class RunResult(Generic[OutputT_co]):
         output, error = self.output_or_none, self.error
         rows = [("output", output), ("error", error), ("waits for a person", waits), ("calls", calls)]
         return show_table(
-            f"run {self.run_id}: {self.status}", [*rows, ("cost", self.cost_usd and f"${self.cost_usd:.4f}")]
+            f"run {self.run_id}: {self.status}", [*rows, ("cost", f"${self.cost_usd:.4f}" if self.cost_usd else None)]
         )
 
     def _explain(self) -> str:

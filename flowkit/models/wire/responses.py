@@ -76,7 +76,7 @@ class ResponsesReader(WireReader):
         self._kept: set[tuple[int | str, str]] = set()  # items that were told whole, by place and by id
         self._open_calls: set[int | None] = set()
         self._early: dict[int, list[Delta]] = {}  # arguments of calls whose item comes later
-        self._thoughts: dict[tuple[JSON, JSON, str], list[str]] = {}
+        self._thoughts: dict[str, list[str]] = {}  # by place and field, as text: a place may be any JSON
 
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         self._event = event
@@ -228,8 +228,12 @@ class ResponsesReader(WireReader):
         part: JSON = None,
     ) -> None:
         if isinstance(text, str) and text:
-            parts = self._said.setdefault((slot, kind), {})
-            parts.setdefault(part if isinstance(part, int) else None, []).append(text)
+            named = part if isinstance(part, int) else None
+            parts = self._said.get((slot, kind))
+            if parts is not None and named in parts:  # nearly always
+                parts[named].append(text)
+            else:
+                self._said.setdefault((slot, kind), {})[named] = [text]
             self._words.append(text)
             self._speaking = slot
             deltas.append(delta(text))
@@ -290,7 +294,7 @@ class ResponsesReader(WireReader):
     def _think(self, part: tuple[JSON, JSON], field: str, text: JSON, deltas: list[Delta]) -> None:
         """Read thinking, which is sent in parts; an empty line separates them."""
         if isinstance(text, str) and text:
-            self._thoughts.setdefault((*part, field), []).append(text)
+            self._thoughts.setdefault(f"{part} {field}", []).append(text)
             if self._thinking_part not in (None, part):
                 text = f"\n\n{text}"
             self._thinking_part = part
@@ -303,7 +307,7 @@ class ResponsesReader(WireReader):
         text = told.get("text")
         if not isinstance(text, str):
             return
-        own = "".join(self._thoughts.get((*part, field), ()))
+        own = "".join(self._thoughts.get(f"{part} {field}", ()))
         if own and self._thinking_part == part and text.startswith(own) and not self._is_shortened():
             self._think(part, field, text[len(own) :], deltas)
         elif not own and text not in "".join(piece for pieces in self._thoughts.values() for piece in pieces):
