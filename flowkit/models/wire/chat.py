@@ -5,7 +5,8 @@ empty are the same, unknown fields are ignored, and joining is left to `assemble
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 from flowkit.codec import JSON, loads
 from flowkit.messages import FinishReason
@@ -59,7 +60,9 @@ class ChatReader(WireReader):
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         choices = event.get("choices")
         usage = event.get("usage")
-        if event.get("error") or event_type in FAULT_TYPES or (not choices and usage is None and says_error(event)):
+        # Here and below, what few chunks have is first looked for by `in`: of `get`, a call, there would be six a chunk.
+        has_error = "error" in event and event["error"]
+        if has_error or event_type in FAULT_TYPES or (not choices and usage is None and says_error(event)):
             deltas.append(ErrorDelta(read_error(event.get("error")) if choices else read_error_event(event)))
         if isinstance(choices, list):
             for choice in choices:
@@ -109,7 +112,7 @@ class ChatReader(WireReader):
         delta = choice.get("delta")
         count = len(deltas)
         if isinstance(delta, dict):
-            if len(delta) == 1 and "tool_calls" in delta:
+            if "tool_calls" in delta and len(delta) == 1:
                 _read_calls(delta["tool_calls"], number, deltas)  # nearly every fragment of a call
             else:
                 _read_delta(delta, number, deltas)
@@ -123,7 +126,7 @@ class ChatReader(WireReader):
                 self._read_message(choice["message"], number, deltas)
             else:  # beside the delta: calls of gateways, text of servers that know no chat
                 _read_delta({"content": choice.get("text"), "tool_calls": choice.get("tool_calls")}, number, deltas)
-        if choice.get("error"):
+        if "error" in choice and choice["error"]:  # noqa: RUF019
             deltas.append(ErrorDelta(read_error(choice["error"])))
         # Behind the delta: servers put the last fragment and the reason into one chunk.
         finish = choice.get("finish_reason")
@@ -158,15 +161,17 @@ def _read_delta(delta: Mapping[str, JSON], choice: int, deltas: list[Delta]) -> 
             deltas.append(TextDelta(content, choice))
     elif content:
         _read_parts(content if isinstance(content, list) else [content], choice, deltas)
-    refusal = delta.get("refusal")
-    if refusal and isinstance(refusal, str):
-        deltas.append(RefusalDelta(refusal, choice))
+    if "refusal" in delta:
+        refusal = delta["refusal"]
+        if refusal and isinstance(refusal, str):
+            deltas.append(RefusalDelta(refusal, choice))
     if "tool_calls" in delta:
         _read_calls(delta["tool_calls"], choice, deltas)
-    call = delta.get("function_call")
-    if isinstance(call, dict) and not delta.get("tool_calls"):  # some say the same call both ways
-        deltas.append(_read_call({"index": FUNCTION_CALL_SLOT, "function": call}, choice))
-    if choice == 0 and delta.get("extra_content"):
+    if "function_call" in delta:
+        call = delta["function_call"]
+        if isinstance(call, dict) and not delta.get("tool_calls"):  # some say the same call both ways
+            deltas.append(_read_call({"index": FUNCTION_CALL_SLOT, "function": call}, choice))
+    if choice == 0 and "extra_content" in delta and delta["extra_content"]:
         deltas.append(ProviderDelta("extra_content", delta["extra_content"]))
 
 
@@ -226,6 +231,10 @@ def _find_finish(choice: Mapping[str, JSON], event: Mapping[str, JSON]) -> JSON:
     return inner or event.get("finish_reason") or choice.get("stop_reason")
 
 
+_make_call: Callable[[type[CallDelta], tuple[object, ...]], CallDelta] = cast(Any, tuple).__new__
+"""Makes a delta of all its values without a call between."""
+
+
 def _read_call(call: Mapping[str, JSON], choice: int) -> CallDelta:
     index = call.get("index")
     body = call.get("function")
@@ -233,7 +242,7 @@ def _read_call(call: Mapping[str, JSON], choice: int) -> CallDelta:
         fragment = body.get("arguments")
         # Nothing but more of the arguments: nearly every fragment, so it is the short way.
         if isinstance(fragment, str):
-            return CallDelta(index, None, None, fragment or None, choice)
+            return _make_call(CallDelta, (index, None, None, fragment or None, choice, False, None))
     id, custom = call.get("id"), call.get("custom")
     if isinstance(id, int):
         id = str(id)

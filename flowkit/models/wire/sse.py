@@ -8,7 +8,8 @@ A body of JSON lines (`application/x-ndjson`) is read as it arrives, too: each l
 """
 
 import json
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 from flowkit.errors import StreamError
 from flowkit.models.wire.reasons import says_error
@@ -51,6 +52,10 @@ class ServerSentEvent(NamedTuple):
 
     data: bytes
     type: bytes
+
+
+_make_event: Callable[[type[ServerSentEvent], tuple[bytes, bytes]], ServerSentEvent] = cast(Any, tuple).__new__
+"""Makes an event of its values without a call between: one is made for each chunk."""
 
 
 class EventDecoder:
@@ -109,7 +114,7 @@ class EventDecoder:
             begin = chunk.find(b"\n") + 1 if chunk.startswith(b"event: ") else 0
             if chunk.startswith(b"data: ", begin) and chunk.find(b"\n", begin) == len(chunk) - 2:
                 self._skipped = 0
-                return [ServerSentEvent(chunk[begin + 6 : -2], chunk[7 : begin - 1] if begin else b"")]
+                return [_make_event(ServerSentEvent, (chunk[begin + 6 : -2], chunk[7 : begin - 1] if begin else b""))]
         return self._read(chunk)
 
     def end(self) -> ServerSentEvent | None:
@@ -158,14 +163,14 @@ class EventDecoder:
             self._partial.append(lines.pop())
         events: list[ServerSentEvent] = []
         for line in lines:
-            if line.startswith(b"data: "):
+            if not line:
+                self._dispatch(events)
+            elif line.startswith(b"data: "):
                 self._data.append(line[6:])
             elif line.startswith(b"event: "):
                 self._type = line[7:]
-            elif line:
-                self._read_line(line, events)
             else:
-                self._dispatch(events)
+                self._read_line(line, events)
         if self._skipped > MAX_SKIPPED_BYTES:
             raise StreamError(f"more than {MAX_SKIPPED_BYTES} bytes of comments and empty lines between two events")
         self._idle = self.is_stream and not (self._partial or self._data or self._type or self._skip_line_feed)
@@ -215,7 +220,7 @@ class EventDecoder:
             data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
             if len(data) > MAX_EVENT_COMMAS and data.count(b",") > MAX_EVENT_COMMAS:
                 raise StreamError(f"an event holds more than {MAX_EVENT_COMMAS} values")
-            events.append(ServerSentEvent(data, event_type))
+            events.append(_make_event(ServerSentEvent, (data, event_type)))
             self._skipped = 0 if data else self._skipped + _LINE_BYTES
             self._data = []
             if not self.is_stream:

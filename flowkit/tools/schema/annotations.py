@@ -9,7 +9,7 @@ part. `adapt` walks an annotation and puts a form of ours in their place; the fu
 import dataclasses
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from types import GenericAlias, UnionType
+from types import GenericAlias, NoneType, UnionType
 from typing import (
     Annotated,
     Any,
@@ -57,7 +57,13 @@ from flowkit.tools.schema.type_forms import (
     splice,
 )
 
-_STAND_INS: Mapping[Any, Any] = {bytes: BASE64, bytearray: BYTE_ARRAY, LiteralString: str}
+_PLAIN = (str, int, float, bool, NoneType)
+_STAND_INS: Mapping[Any, Any] = {
+    **{kind: kind for kind in _PLAIN},  # stand for themselves: nearly all annotations end in these
+    bytes: BASE64,
+    bytearray: BYTE_ARRAY,
+    LiteralString: str,
+}
 
 
 def is_named_tuple(annotation: object) -> bool:
@@ -110,6 +116,8 @@ class Adapter:
             return annotation  # pydantic's own Base64Bytes
         if origin is Annotated:
             inner = self.adapt(arguments[0], variables)
+            if inner is arguments[0] and not any(isinstance(item, str) for item in arguments[1:]):
+                return annotation
             # A bare text is a description; a `Field` behind it may say otherwise.
             metadata = tuple(Field(description=item) if isinstance(item, str) else item for item in arguments[1:])
             return Annotated[(inner, *metadata)]

@@ -7,6 +7,7 @@ tool of plain types (numbers, texts, lists and dicts of them), which have one fo
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
+from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 import orjson
@@ -78,7 +79,11 @@ class ArgumentsReader:
         self._read_text = adapter.validator.validate_json
         self._read_python = adapter.validator.validate_python
         self.is_plain = is_plain(adapter.core_schema)
-        self._exact = _find_exact(adapter.core_schema)
+
+    @cached_property
+    def _exact(self) -> tuple[Mapping[str, type], frozenset[str]] | None:
+        # First needed for a call with references: most tools never get one.
+        return _find_exact(self.adapter.core_schema)
 
     def renamed(self, tool: str) -> "ArgumentsReader":
         """Copy for this tool under another name."""
@@ -108,9 +113,10 @@ class ArgumentsReader:
 
         Most calls with references have, beside them, a few numbers and texts for parameters of just these types.
         """
-        if self._exact is None:
+        found = self._exact
+        if found is None:
             return False
-        exact, required = self._exact
+        exact, required = found
         for name, value in given.items():
             if name in ignored:
                 if name not in self.names:

@@ -106,7 +106,7 @@ class SchemaGenerator(GenerateJsonSchema):
 
     def _check_alias(self, alias: object) -> None:
         """Refuse a path: its schema would name the first step, with the type of what lies at the last."""
-        if self.mode != "validation" or not isinstance(alias, list):
+        if not isinstance(alias, list) or self.mode != "validation":
             return
         steps = cast(list[Any], alias)
         paths = cast(list[list[Any]], steps if steps and isinstance(steps[0], list) else [steps])
@@ -213,8 +213,13 @@ def _build(typed_dict: Any) -> TypeAdapter[dict[str, Any]]:
 
 def _may_have_no_schema(core: Any) -> bool:
     """Return whether something in pydantic's own schema could have no JSON form; most tools need no further check."""
-    if isinstance(core, dict):
-        held = cast(dict[str, Any], core)
+    left: list[Any] = [core]
+    while left:
+        held = left.pop()
+        if not isinstance(held, dict):
+            left += [item for item in held if isinstance(item, _HOLDERS)]
+            continue
+        held = cast(dict[str, Any], held)
         kind = held.get("type")
         if (isinstance(kind, str) and kind in _DOUBTFUL) or (
             kind == "dict" and held.get("keys_schema", _TEXT).get("type") != "str"
@@ -222,12 +227,13 @@ def _may_have_no_schema(core: Any) -> bool:
             return True
         if kind == "enum" and not all(isinstance(member.value, _PLAIN_VALUES) for member in held["members"]):
             return True
-        return any(_may_have_no_schema(item) for key, item in held.items() if key not in _NOT_SCHEMAS)
-    return isinstance(core, (list, tuple)) and any(_may_have_no_schema(item) for item in cast(list[Any], core))
+        left += [item for key, item in held.items() if isinstance(item, _HOLDERS) and key not in _NOT_SCHEMAS]
+    return False
 
 
 _DOUBTFUL = frozenset({"callable", "is-instance", "is-subclass", "function-plain", "custom-error", "generator"})
 _NOT_SCHEMAS = frozenset({"metadata", "default", "serialization", "config", "cls", "expected", "members"})
+_HOLDERS = (dict, list, tuple)
 _TEXT = {"type": "str"}
 _PLAIN_VALUES = (str, int, float, NoneType)
 

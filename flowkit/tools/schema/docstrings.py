@@ -109,8 +109,8 @@ def _undress_names(text: str) -> str:
             in_list, indent = _LIST.match(line) is not None, ""
         elif in_list and bare:
             indent = indent or line[: len(line) - len(bare)]
-            if line == indent + bare:
-                line = indent + _DRESSED_NAME.sub(r"\2\3:", bare)
+            if line == indent + bare and (item := _DRESSED_NAME.match(bare)):
+                line = f"{indent}{item[2]}{item[3] or ''}:{bare[item.end() :]}"
         lines.append(line)
     return "\n".join(lines)
 

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from types import UnionType
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
@@ -12,7 +12,7 @@ from typing_extensions import is_typeddict
 
 _SECRETS = (Secret, SecretStr, SecretBytes)
 _PLAIN = frozenset((str, int, float, bool, bytes, type(None)))
-_BOXES = (list, dict, tuple, set, frozenset, Union, UnionType)
+_BOXES = (list, dict, tuple, set, frozenset, Union, UnionType, Annotated)
 """What holds values of the types that it is annotated with, and nothing else."""
 
 
@@ -56,11 +56,11 @@ def _is_plain(annotation: Any) -> bool:
 
 
 def _list_parts(kind: Any) -> Iterator[Any]:
-    for inner in ("__value__", "__supertype__", "__bound__", "__default__"):  # `type Pair = ...`, NewType, TypeVar
-        if (named := getattr(kind, inner, None)) is not None:
-            yield named
-    yield from getattr(kind, "__constraints__", ())
     if not inspect.isclass(kind):
+        for inner in ("__value__", "__supertype__", "__bound__", "__default__"):  # `type Pair = ...`, NewType, TypeVar
+            if (named := getattr(kind, inner, None)) is not None:
+                yield named
+        yield from getattr(kind, "__constraints__", ())
         if getattr(kind, "json_schema", None) is not None or hasattr(kind, "json_schema_extra"):
             yield SecretStr  # metadata that writes the schema itself may write anything
         return

@@ -52,7 +52,10 @@ class Parameter:
     @cached_property
     def wire(self) -> str:
         """The name that outside callers use: the alias of a `Field`, such as a word that Python reserves."""
-        fields = [item for item in _metadata(self.annotation) if isinstance(item, FieldInfo)]
+        metadata = _metadata(self.annotation)
+        if not metadata:
+            return self.name
+        fields = [item for item in metadata if isinstance(item, FieldInfo)]
         aliases = [field.validation_alias or field.alias for field in fields]
         names = [alias.choices[0] if isinstance(alias, AliasChoices) else alias for alias in aliases]
         return next((name for name in names if isinstance(name, str)), self.name)
@@ -236,11 +239,12 @@ OMIT: Any = _Omit()
 
 
 def _is_context(annotation: Any) -> bool:
-    if annotation is Context or get_origin(annotation) is Context:
-        return True
-    if get_origin(annotation) is Annotated:
+    origin = get_origin(annotation)
+    if origin is None or origin is Context:
+        return (origin or annotation) is Context
+    if origin is Annotated:
         return _is_context(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
+    if origin in (Union, UnionType):
         members = [member for member in get_args(annotation) if member is not type(None)]
         return len(members) == 1 and _is_context(members[0])
     return False
