@@ -37,7 +37,8 @@ class Context(Generic[D]):
 
     `user`, `session` and `run_id` are those of the run, `call_id` identifies the call in it, `attempt` counts from 1,
     and `attempts_before` of them were made by earlier processes.
-    `idempotency_key` is the same for every attempt of this call, and differs between calls and runs. `cancelled` is
+    `idempotency_key` is the same for every attempt of this call and of the calls around it, and differs between calls
+    and runs. It is made of `lasting_id`, which is `call_id` without those attempts. `cancelled` is
     set when the call should stop; a blocking tool has to check it, since a thread can't be stopped. `message` is the
     user's message, for the functions that make an agent's instructions or choose its tools. `log` takes the events of a
     run that this call starts.
@@ -52,6 +53,7 @@ class Context(Generic[D]):
     attempt: int = 1
     attempts_before: int = 0
     idempotency_key: str = ""
+    lasting_id: str = ""
     log: EventLog | None = None
     _progress: Callable[[float, float | None, str], None] | None = None
     _call: Callable[[Any, tuple[Any, ...], dict[str, Any]], Awaitable[Any]] | None = None

@@ -244,3 +244,8 @@ def test_what_an_approval_rule_says_is_not_the_result_of_the_call() -> None:
     ran = execute([twice, free], [ToolCall("a", "twice")])
     assert ran["a"].value == [7, 7], "the second takes the first one's result, and not what its rule said"
     assert ran["a/free_2"].source == "flight"
+
+
+def test_outcomes_say_what_became_of_each_call() -> None:
+    ran = execute([leaf], [ToolCall("a", "leaf", {})])
+    assert repr(ran.executor.outcomes) == "Outcomes({'a': finished})"

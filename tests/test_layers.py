@@ -444,7 +444,7 @@ EXECUTOR = (
     ("plan", "standalone"),
     ("worker",),
     ("entries",),
-    ("contexts", "current", "read_scope", "pooled", "retries", "seals", "table"),
+    ("contexts", "current", "made_names", "read_scope", "pooled", "retries", "seals", "table"),
     ("settling", "circles", "lending"),
     ("intake", "approvals", "sharing", "shared_runs", "tool_attempts"),
     ("controls",),

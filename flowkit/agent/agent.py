@@ -346,7 +346,7 @@ class Agent(Generic[OutputT]):
             user=around.user,
             session=around.session,
             message=text_of(said),
-            run_id=around.identity.inside(around.call_id).run_id if is_known else make_run_id(),
+            run_id=around.identity.inside(around.lasting_id or around.call_id).run_id if is_known else make_run_id(),
         )
         plan = replace(self._make_plan(self._options), journal=None)
         return self._launch(plan, context, Given(said), around=AROUND.get(), tool=tool or _CALL.sub("", around.call_id))

@@ -45,6 +45,7 @@ def make_context(
     open_group: Callable[..., Awaitable[Any]],
 ) -> Context[Any]:
     """Make the context of one attempt; the tool may use `call` and `open_group`."""
+    lasting_id = entry.lasting_id
     context: Context[Any] = Context(
         data,
         user=identity.user,
@@ -53,7 +54,8 @@ def make_context(
         call_id=entry.id,
         attempt=max(1, entry.attempt),
         attempts_before=0 if entry.extra is None else entry.extra.attempts_before,
-        idempotency_key=identity.idempotency_key(entry.id),
+        idempotency_key=identity.idempotency_key(lasting_id),
+        lasting_id=lasting_id,
         log=log,
         _progress=Progress(log, entry),
         _call=call,

@@ -37,13 +37,13 @@ class CurrentCall:
         """
         entry = self.entry
         # The guard of a call runs before its first attempt.
-        made = dumps([self.identity.key, entry.id, "call" if entry.attempt else "guard", name, inputs])
+        made = dumps([self.identity.key, entry.lasting_id, "call" if entry.attempt else "guard", name, inputs])
         digest = hashlib.sha256(made).hexdigest()[:12]
         more = entry.more
         if more.runs is None or more.runs[0] != entry.attempt:
             more.runs = (entry.attempt, {})
         count = next(more.runs[1].setdefault(digest, itertools.count(1)))
-        return f"{self.identity.run_id}/{entry.id}/{name}-{digest}" + ("" if count == 1 else f"-{count}")
+        return f"{self.identity.run_id}/{entry.lasting_id}/{name}-{digest}" + ("" if count == 1 else f"-{count}")
 
 
 AROUND: ContextVar[tuple[Entry, ...]] = ContextVar("flowkit_calls_around", default=())

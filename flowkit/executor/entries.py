@@ -51,6 +51,17 @@ class Failure:
         return self.exception is not None and isinstance(self.exception, tool.cache_errors)
 
 
+class Made:
+    """The calls that a running tool has made: how many of each tool in this attempt, and which attempt used a name first."""
+
+    __slots__ = ("attempt", "counts", "names")
+
+    def __init__(self, attempt: int) -> None:
+        self.attempt = attempt
+        self.counts: dict[str, int] = {}
+        self.names: dict[str, int] = {}
+
+
 class Extra:
     """The fields that few entries have. The class holds their defaults until one is set, so that creating one is cheap."""
 
@@ -66,8 +77,6 @@ class Extra:
     """The ancestor that failed."""
     children: "Sequence[Entry]" = ()
     context: Context[Any] | None = None
-    counts: dict[str, int] | None = None
-    """How many calls of each tool it has made while it ran."""
     decision: Decision | None = None
     """The person's decision."""
     error: str | None = None
@@ -97,8 +106,12 @@ class Extra:
     """Whether its turn was discarded: calls that it makes never write."""
     is_lent: bool = False
     """Whether others have its slot while it runs."""
+    lasting_id: str | None = None
+    """Its id in every attempt and process, where an earlier attempt of a call around it has taken that here."""
     leader: "Entry | None" = None
     """The equal call that it takes the result of."""
+    made: "Made | None" = None
+    """The names of the calls that it has made while it ran."""
     optional: bool = False
     on_seal: "Sequence[Callable[[], None]]" = ()
     reading: Any = None
@@ -209,6 +222,16 @@ class Entry:
     def tell_end(self, told: "Callable[[Entry], None]") -> None:
         """Call `told` when the outcome is reported."""
         self.on_end = (*self.on_end, told)
+
+    @property
+    def lasting_id(self) -> str:
+        """Its id, the same in every attempt of the calls around it and in every process."""
+        above: Entry | None = self
+        while above is not None:
+            if above.extra is not None and above.extra.lasting_id is not None:
+                return above.extra.lasting_id + self.id.removeprefix(above.id)
+            above = above.parent
+        return self.id
 
     @property
     def slot(self) -> str | None:

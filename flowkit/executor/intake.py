@@ -15,12 +15,13 @@ from flowkit.events import EventLog
 from flowkit.executor import phases
 from flowkit.executor.circles import find_circle_of_edges
 from flowkit.executor.entries import Entry
+from flowkit.executor.made_names import find_attempt, name_made
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.read_scope import READ_SCOPE, find_read_scope
 from flowkit.executor.resources import Ticket
 from flowkit.executor.settling import Settler, is_met
 from flowkit.executor.table import Table
-from flowkit.graph import Control, Node, Step, check_node, find_own_references, get_after
+from flowkit.graph import Control, Group, Node, Step, check_node, find_own_references, get_after
 from flowkit.identity import RunIdentity
 from flowkit.references import (
     SCALARS,
@@ -103,23 +104,21 @@ class Intake:
 
     def add_made(self, tool: AnyTool, made: ToolCall, caller: Entry) -> Entry:
         """Put in a call that a running tool makes, under the caller's name and the tool's."""
-        call = ToolCall(self._name_call(caller, tool.name), made.name, made.arguments)
+        name, lasting = name_made(caller, tool.name, self._entries, writes=tool.effect == "write")
+        call = ToolCall(name, made.name, made.arguments)
         edges = self.find_edges(call)
         entry = self.open(call, caller, Plan(tool, remembers=self._table.remembers))
+        if lasting is not None:
+            entry.more.lasting_id = lasting
         self.place(entry, call, edges, False, True)
         return entry
 
-    def _name_call(self, caller: Entry, tool: str) -> str:
-        """Make an id for one more call of this tool.
-
-        A need of the caller, or an early run of it, may have taken the first.
-        """
-        counts = caller.more.counts = caller.more.counts or {}
-        while True:
-            counts[tool] = counts.get(tool, 0) + 1
-            name = f"{caller.id}/{tool}" if counts[tool] == 1 else f"{caller.id}/{tool}_{counts[tool]}"
-            if name not in self._entries:
-                return name
+    def add_opened(self, group: Group, caller: Entry) -> Entry:
+        """Add a group that a running tool opens; in a further attempt its id isn't the one that lasts."""
+        entry = self.add(group, caller)
+        if find_attempt(caller) > 1:
+            entry.more.lasting_id = f"{caller.lasting_id}/{group.name}"
+        return entry
 
     def provide(self, node_id: str, value: JSON) -> None:
         """Let nodes refer to a value from outside, such as a recipe's inputs."""

@@ -243,3 +243,7 @@ class Outcomes(Mapping[str, Outcome]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        states = ", ".join(f"{name!r}: {outcome.state}" for name, outcome in self.items())
+        return f"Outcomes({{{states}}})"

@@ -427,7 +427,7 @@ class Workers:
         plans = {name: Plan(tool, remembers=self._table.remembers) for name, tool in tools.items()}
         self._table.brought[group.id] = plans
         try:
-            entry = self._intake.add(group, caller)
+            entry = self._intake.add_opened(group, caller)
             await self._wait_within(caller, entry)
         finally:
             del self._table.brought[group.id]

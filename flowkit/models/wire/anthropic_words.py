@@ -7,7 +7,7 @@ from flowkit.codec import JSON
 from flowkit.errors import StreamError
 from flowkit.messages import Usage
 from flowkit.models.wire.reading import read_usage
-from flowkit.models.wire.reasons import find_reason, find_status
+from flowkit.models.wire.reasons import comes_back, find_reason, find_status
 
 ANTHROPIC_URL = "https://api.anthropic.com/v1"
 ANTHROPIC_VERSION = "2023-06-01"
@@ -51,7 +51,7 @@ def read_anthropic_error(event: Mapping[str, JSON]) -> StreamError:
     return StreamError(
         f"{named}{where}".encode(errors="replace").decode(),
         status=status,
-        retryable=status is None or status == 429 or status >= 500,
+        retryable=not comes_back(message) if status is None else status == 429 or status >= 500,
         body=dict(event),
         request_id=number,
     )

@@ -24,6 +24,7 @@ from flowkit.models.wire.half_characters import HalfCharacters
 from flowkit.models.wire.other_interfaces import explain_interface, find_interface
 from flowkit.models.wire.reasons import (
     NO_REASON,
+    comes_back,
     find_names,
     find_reason,
     find_status,
@@ -250,7 +251,7 @@ def read_error(value: JSON, status: JSON = None) -> StreamError:
     if reason == NO_REASON and isinstance(value, (dict, list)) and value:
         reason = json.dumps(value)[:_SHOWN]
     if number is None:
-        retryable = not any(word in names for word in _PERMANENT)
+        retryable = not comes_back(reason) and not any(word in names for word in _PERMANENT)
     else:
         retryable = number in (408, 409, 429) or number >= 500
     return StreamError(

@@ -45,6 +45,38 @@ _ERROR_WORDS = re.compile(
 )
 _KEEPS_ALIVE = re.compile(r"\W*(ping|pong|keep[ _-]?alive|heart[ _-]?beat|processing|waiting|ok)\W*", re.IGNORECASE)
 
+_COMES_BACK = re.compile(
+    # The account has nothing left.
+    r"insufficient (account )?(balance|credits?|funds|quota)\b|balance (is )?(not enough|insufficient|exhausted|too low)|"
+    r"(out of|no|not enough) (remaining )?credits?\b|exceeded your current quota|quota (is |has been )?(exhausted|used up)|"
+    r"in arrears|余额(不足|已用尽)|欠费|"
+    # The key is no key.
+    r"(invalid|incorrect|wrong|expired) api[ _-]?key|api[ _-]?key( provided)? (is )?(invalid|incorrect|expired|not valid)|"
+    r"(api ?key|密钥|令牌) ?(无效|错误)|无效的 ?(api ?key|密钥|令牌)|"
+    # There is no such model.
+    r"\bmodel( id| name)?:? ([^\s]+ )?(does not|doesn['’]t|do not|is not|was not|not) (exist|found)|"
+    r"(no such|unknown|invalid) model\b|模型不存在",
+    re.IGNORECASE,
+)
+"""What is said of a request that fails again, however often it is sent."""
+_PASSES = re.compile(
+    r"\b(rate|retry|try again|per (second|minute|hour)|[rt]p[ms]|temporar\w*|currently|later|upstream|server|backend|"
+    r"instance|loading|load)\b|稍后",
+    re.IGNORECASE,
+)
+"""What is said of one that may pass, with the same words beside it."""
+
+
+def comes_back(reason: str) -> bool:
+    """Return whether an error's sentence says that the same request fails again; in doubt, it doesn't.
+
+    >>> comes_back("Model does not exist. Please check it carefully.")
+    True
+    >>> comes_back("You exceeded your current quota. Please retry in 27 s.")
+    False
+    """
+    return _COMES_BACK.search(reason) is not None and _PASSES.search(reason) is None
+
 
 def find_reason(body: JSON) -> str:
     """Find the sentence that explains the error, in any body; `NO_REASON` when nothing in it does.
