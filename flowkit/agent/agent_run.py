@@ -175,7 +175,7 @@ class AgentWork(Generic[OutputT]):
             )
         rounds.settle()
         outcomes = rounds.graph.outcomes
-        if status in ("cancelled", "limit", "failed") and any(o.state == "in_doubt" for o in outcomes.values()):
+        if status in ("cancelled", "limit", "failed") and rounds.graph.has_doubt:
             status = "in_doubt"
         output = None if rounds.output is None else self._plan.output.dump(rounds.output)
         said = None if error is None else str(error)

@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from flowkit.agent.agent_run import AgentResult
 from flowkit.context import CONTEXT, Context
-from flowkit.errors import DefinitionError, ToolError
+from flowkit.errors import DefinitionError, InDoubt, ToolError
 from flowkit.runs.nested import follow
 from flowkit.runs.run import Run
 from flowkit.tools import Tool, make_tool
@@ -37,6 +37,8 @@ def make_agent_tool(
         if result.status == "waiting":
             names = ", ".join(sorted({pending.name for pending in result.pending}))
             raise ToolError(f"not done: {names} needs a person's decision, which can't be had here")
+        if result.status == "in_doubt":
+            raise InDoubt(f"{name} did something that may or may not have happened")
         if result.status != "done":
             raise ToolError(f"{name} ended without an answer ({result.status}): {result.error or 'it was stopped'}")
         return to_jsonable_python(result.output)

@@ -246,7 +246,7 @@ class Executor:
                 self._settler.end_left(self._workers.broken)
         finally:
             if self._own is not None:
-                await self._own.finish(made, error or self._workers.broken)
+                await self._own.finish(made, error or self._workers.broken, has_doubt=self.has_doubt)
         if self._workers.broken is not None and error is None:
             raise self._workers.broken
 
@@ -429,6 +429,11 @@ class Executor:
     def outcomes(self) -> Mapping[str, Outcome]:
         """The finished calls, in the order of their making."""
         return Outcomes(self._table)
+
+    @property
+    def has_doubt(self) -> bool:
+        """Whether a call is in doubt, or one inside it, also in a run that its function started."""
+        return self._table.has_doubt
 
     def _list_made(self) -> list[Outcome | None]:
         """List the outcome of each node that no other made; None for one that is in flight."""

@@ -57,6 +57,15 @@ def note_write(call: Entry, around: tuple[Entry, ...]) -> None:
             entry.more.has_written = True
 
 
+def note_doubt(call: Entry, around: tuple[Entry, ...]) -> None:
+    """Note a call in doubt in the calls that made it, and in those around its run."""
+    for start in (call.parent, *around):
+        above = start
+        while above is not None:
+            above.more.has_doubt = True
+            above = above.parent
+
+
 def find_around() -> tuple[Entry, ...]:
     """Return the calls around a run that starts here."""
     call = CALL.get()

@@ -94,6 +94,8 @@ class Extra:
     """The result of that look-up."""
     given: Mapping[str, object] | None = None
     """The arguments of an early call before the run's guard changed them."""
+    has_doubt: bool = False
+    """Whether a call that it made, or one of a run that its function started, is in doubt."""
     has_written: bool = False
     """Whether a run that its function started has begun a write."""
     is_guarded: bool = False
@@ -290,6 +292,11 @@ class Entry:
     def is_usable(self) -> bool:
         """Whether a call that refers to it may run: it has a value, or its failure counts as null."""
         return self.state == "finished" or (self.extra is not None and self.extra.optional)
+
+    @property
+    def has_doubt(self) -> bool:
+        """Whether a call inside it is in doubt: unless it is a write, it runs again once that is settled."""
+        return self.extra is not None and self.extra.has_doubt
 
     @property
     def is_withdrawn(self) -> bool:

@@ -37,8 +37,10 @@ class Retries:
         if not failure.may_pass or self._left <= 0:
             return None
         extra = entry.extra
-        if extra is not None and (extra.has_written or any(map(_has_written, extra.children[self._made_before :]))):
+        if extra is not None and (extra.has_doubt or extra.has_written):
             return None  # trying again would write again
+        if extra is not None and any(map(_has_written, extra.children[self._made_before :])):
+            return None
         self._left -= 1
         pause_s = self._delay_s * (1 - random() / 2)
         self._delay_s = min(2 * self._delay_s, LONGEST_DELAY_S)

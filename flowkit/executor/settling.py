@@ -8,6 +8,7 @@ from flowkit import events
 from flowkit.errors import ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor import phases
+from flowkit.executor.current import find_around, note_doubt
 from flowkit.executor.entries import Entry, Failure
 from flowkit.executor.outcomes import State
 from flowkit.executor.resources import Ticket
@@ -40,6 +41,7 @@ class Settler:
         self._journal = journal
         self._fail_fast = fail_fast
         self._is_looking = False
+        self._around = find_around()
         self._closing: str | None = None
         """Why nobody seals a call any more; None while the run goes on."""
 
@@ -55,6 +57,11 @@ class Settler:
             # Errors in arguments contain their values.
             error = mask_text(error, entry.find_secrets()) if error else error
             entry.more.error = self._table.known.mask_text(error)
+        if state == "in_doubt":
+            note_doubt(entry, self._around)
+            self._table.has_doubt = True
+        elif entry.extra is not None and entry.extra.has_doubt:
+            self._table.has_doubt = True
         if state != "finished":
             entry.value = None
             if failure is not None and failure.exception is not None:
@@ -355,8 +362,8 @@ class Settler:
     def _record_read(self, entry: Entry, journal: RunJournal) -> None:
         """Record reads, model steps and calls of unknown tools when they are reported; effects were recorded before."""
         is_recorded = isinstance(entry.node, (ModelStep, ToolCall)) if entry.plan is None else entry.plan.is_read
-        if not is_recorded:
-            return
+        if not is_recorded or entry.has_doubt:
+            return  # one with a call in doubt runs again once that is settled
         assert entry.state is not None
         name, attempt = entry.node.name, max(1, entry.attempt)
         record = Recorded(entry.id, entry.state, entry.value, entry.error, attempt, "read", tool=name)

@@ -68,7 +68,9 @@ class Lead:
         tool, value, narrower = self._tool, self._entry.value, self._entry.more.reading.narrower
         user = None if tool.scope == "all" else self._identity.user
         about: Any = {"tool": tool.name, "user": user, "resources": self._resources}
-        if narrower is not None:
+        if self._entry.has_doubt:
+            pass  # it runs again once the call in doubt is settled
+        elif narrower is not None:
             _warn_not_shared(tool.name, tool.scope, narrower)
         elif failure is None:
             assert tool.ttl_s is not None
@@ -78,7 +80,7 @@ class Lead:
         if failure is not None and failure.state == "cancelled":
             # Each waiter of this flight then leads its own.
             raise asyncio.CancelledError
-        return Landed(value, failure, is_private=narrower is not None)
+        return Landed(value, failure, is_private=narrower is not None or self._entry.has_doubt)
 
     async def release(self) -> None:
         """Let another process run the call, if nothing was stored."""

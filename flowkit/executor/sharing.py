@@ -99,7 +99,7 @@ class ShareGate:
         """Let it lead the calls of its key, unless another does."""
         leader = self._table.shared.get(key)
         if leader is not None and leader.state == "finished" and not _may_know(entry, leader):
-            entry.value, entry.more.source = leader.value, "flight"
+            entry.value, entry.more.source, entry.more.has_doubt = leader.value, "flight", leader.has_doubt
             self._settler.end(entry, "finished")
             return False
         if leader is not None and not leader.has_ended:
@@ -132,7 +132,7 @@ class ShareGate:
         entry.more.leader = None
         if leader.state not in ("finished", "failed"):
             return False
-        entry.value, entry.more.source = leader.value, "flight"
+        entry.value, entry.more.source, entry.more.has_doubt = leader.value, "flight", leader.has_doubt
         self._settler.end(entry, leader.state, error=leader.error)
         return True
 

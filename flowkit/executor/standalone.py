@@ -161,9 +161,10 @@ class OwnRun:
         log.emit(events.RunStarted, "graph", None, identity.user, identity.session, dict(inputs))
         return self._held
 
-    async def finish(self, outcomes: Sequence[Outcome | None], error: BaseException | None) -> None:
+    async def finish(self, outcomes: Sequence[Outcome | None], error: BaseException | None, *, has_doubt: bool) -> None:
         """Report its outcome, and release its journal; a stopped run can be resumed by its id."""
-        status = _find_status(outcomes, error)
+        has_doubt = has_doubt or (self._held is not None and self._held.has_doubt)
+        status = _find_status(outcomes, error, has_doubt=has_doubt)
         try:
             await self.lives.close()
         finally:
@@ -182,11 +183,11 @@ class OwnRun:
             await self._held.close()
 
 
-def _find_status(outcomes: Sequence[Outcome | None], error: BaseException | None) -> RunStatus:
+def _find_status(outcomes: Sequence[Outcome | None], error: BaseException | None, *, has_doubt: bool) -> RunStatus:
     states = {None if outcome is None else outcome.state for outcome in outcomes}
     if error is not None:
         return "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
-    if "in_doubt" in states:
+    if has_doubt:
         return "in_doubt"
     if None in states:
         return "waiting"

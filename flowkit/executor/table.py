@@ -116,6 +116,8 @@ class Table:
         """
         self.shared: dict[Hashable, Entry] = {}
         """Reads of this turn that equal ones may share, until a write finishes."""
+        self.has_doubt = False
+        """Whether a call is in doubt, or has one inside it that is."""
         self.resources = Resources()
         self.waiters: set[Waiter] = set()
         self.moves: deque[Entry] = deque()

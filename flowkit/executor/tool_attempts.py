@@ -96,10 +96,12 @@ class Attempts:
             with suppress(StoreError):  # the write has happened; the cache retries the invalidation
                 await self._cache.bump(resources)
         if self._journal is not None:
+            # It isn't over while a call inside it is in doubt: it runs again, and finds there how that was settled.
+            runs_again = entry.has_doubt and tool.effect != "write"
             await self._journal.record(
                 entry.id,
-                state="finished" if failure is None else failure.state,
-                value=entry.value,
+                state="retry" if runs_again else "finished" if failure is None else failure.state,
+                value=None if runs_again else entry.value,
                 error=None if failure is None else failure.error,
                 effect=tool.effect,
                 attempt=entry.attempt,

@@ -203,8 +203,8 @@ class RecipeWork(Generic[R]):
     def _read_end(self, executor: Executor) -> Stopped | FlowkitError | None:
         """Read the outcome when nothing more can happen; return the reason if the run isn't `done`."""
         doubt = [call for call in executor.outcomes.values() if call.state == "in_doubt"]
-        if doubt:
-            names = ", ".join(call.call.id for call in doubt)
+        if doubt or executor.has_doubt or (self._journal is not None and self._journal.has_doubt):
+            names = ", ".join(call.call.id for call in doubt) or "a call inside a step"
             return Stopped("in_doubt", InDoubt(f"may or may not have happened: {names}"))
         if self.pending:
             self._ended = _Ended(pending=self.pending)

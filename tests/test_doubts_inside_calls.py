@@ -1,0 +1,165 @@
+"""A call in doubt inside another one: the run stops until a person has settled it, and the outer call sees how."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from flowkit import Agent, Context, InDoubt, ScriptedModel, ToolError, recipe, step, tool
+from flowkit.context import CONTEXT
+from flowkit.journal import Done, Fail, Journal, Resolution, Retry
+from flowkit.models.base import ModelRequest
+from flowkit.testing import call
+from flowkit.tools import Tool
+
+AnyTool = Tool[..., Any]
+Way = Literal["call", "swallowed", "agent", "agent as tool", "recipe", "optional step", "recipe run", "shared"]
+
+
+class Shop:
+    """The effects, and a bank that gives no answer the first time."""
+
+    def __init__(self, way: Way, effect: Literal["read", "idempotent", "write"]) -> None:
+        self.effects: list[str] = []
+        self.keys: set[str] = set()
+        self.answers: list[str] = []
+        effects, keys = self.effects, self.keys
+
+        @tool(effect="idempotent")
+        async def book(ctx: Context[Any] = CONTEXT) -> str:
+            """Book a room."""
+            effects.append("book")
+            keys.add(ctx.idempotency_key)
+            return "booked"
+
+        @tool(effect="write")
+        async def pay(ctx: Context[Any] = CONTEXT) -> str:
+            """Pay for it."""
+            effects.append("pay")
+            keys.add(ctx.idempotency_key)
+            if effects.count("pay") == 1:
+                raise InDoubt("the bank didn't answer")
+            return "paid now"
+
+        def ask(request: ModelRequest) -> Any:
+            return "Done." if request.turn > 1 else [call("book"), call("pay")]
+
+        clerk = Agent(ScriptedModel(ask), tools=[book, pay], cache=False, name="clerk")
+
+        @recipe
+        def steps() -> list[str]:
+            """Book and pay."""
+            return [step(book), step.options(optional=way == "optional step")(pay)]
+
+        @tool(effect=effect, retries=0 if effect == "write" else 2)
+        async def travel(ctx: Context[Any] = CONTEXT) -> str:
+            """Book and pay."""
+            effects.append("travel")
+            match way:
+                case "agent":
+                    return (await clerk.run("Go.")).text
+                case "agent as tool":
+                    return str(await ctx.call(clerk.as_tool(), "Go."))
+                case "recipe" | "optional step":
+                    return str(await ctx.call(steps.as_tool()))
+                case "recipe run":
+                    return str((await steps.options(cache=False).run()).output)
+                case "swallowed":
+                    booked = await ctx.call(book)
+                    with suppress(ToolError):
+                        return f"{booked}, {await ctx.call(pay)}"
+                    return f"{booked}, not paid"
+                case "call" | "shared":
+                    return f"{await ctx.call(book)}, {await ctx.call(pay)}"
+
+        self._travel = travel
+        self._calls = [call("travel")] * (2 if way == "shared" else 1)
+
+    def live(self, journal: Journal) -> str:
+        """Run, or resume; return the status."""
+
+        def answer(request: ModelRequest) -> Any:
+            if request.turn > 1:
+                self.answers.append(str(request.messages[-1]))
+                return "Done."
+            return self._calls
+
+        agent = Agent(ScriptedModel(answer), tools=[self._travel], cache=False, journal=journal)
+        return asyncio.run(agent.run("Go.", run_id="r")).status
+
+
+def find_doubts(journal: Journal) -> list[tuple[str, str, str]]:
+    """Find the calls in doubt: each with its run and its tool."""
+    return [
+        (summary.run_id, node, record.tool)
+        for summary in journal.runs(inner=True)
+        if (shown := journal.show(summary.run_id)) is not None
+        for node, record in shown.nodes.items()
+        if record.state == "in_doubt"
+    ]
+
+
+def settle(journal: Journal, payment: Resolution) -> None:
+    """Settle a payment by what happened; the calls around it, which have to run again, by `Retry`."""
+    for run, node, name in find_doubts(journal):
+        journal.resolve(run, node, payment if name == "pay" else Retry(), by="kim")
+
+
+WAYS: tuple[Way, ...] = ("call", "swallowed", "agent", "agent as tool", "recipe", "optional step", "recipe run")
+
+
+@pytest.mark.parametrize("payment", [Done("paid, says the bank"), Retry(), Fail("refused")])
+@pytest.mark.parametrize("effect", ["read", "idempotent"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_doubt_inside_a_call_stops_the_run_until_it_is_settled_and_then_the_call_runs_again(
+    way: Way, effect: Literal["read", "idempotent"], payment: Resolution, tmp_path: Path
+) -> None:
+    shop, journal = Shop(way, effect), Journal(tmp_path / "j.sqlite3")
+    assert shop.live(journal) == "in_doubt"
+    doubts = find_doubts(journal)
+    assert doubts
+    assert shop.live(journal) == "in_doubt", "nobody has settled it"
+    assert find_doubts(journal) == doubts
+    assert not shop.answers, "the model hears nothing yet"
+
+    settle(journal, payment)
+    assert shop.live(journal) == "done"
+    assert shop.effects.count("pay") == (2 if isinstance(payment, Retry) else 1)
+    assert shop.effects.count("book") == 1, "a finished call comes from the journal"
+    assert len(shop.keys) == 2
+    if way == "call":
+        said = {Done: "paid, says the bank", Retry: "paid now", Fail: "refused"}[type(payment)]
+        assert said in shop.answers[0]
+    journal.close()
+
+
+@pytest.mark.parametrize("payment", [Done("paid, says the bank"), Retry()])
+def test_an_equal_read_that_shares_the_result_of_one_in_doubt_is_not_over_either(
+    payment: Resolution, tmp_path: Path
+) -> None:
+    shop, journal = Shop("shared", "read"), Journal(tmp_path / "j.sqlite3")
+    assert shop.live(journal) == "in_doubt"
+    settle(journal, payment)
+    assert shop.live(journal) == "done"
+    assert shop.effects.count("book") == 1
+    shown = journal.show("r")
+    assert shown is not None
+    said = [node.value for node in shown.nodes.values() if node.tool == "travel"]
+    assert len(said) == 2
+    assert len(set(map(str, said))) == 1, "both have the settled result"
+    journal.close()
+
+
+def test_a_write_that_made_a_doubtful_call_and_went_on_is_not_repeated_and_the_run_tells_the_doubt(
+    tmp_path: Path,
+) -> None:
+    shop, journal = Shop("swallowed", "write"), Journal(tmp_path / "j.sqlite3")
+    assert shop.live(journal) == "in_doubt"
+    assert shop.live(journal) == "in_doubt"
+    settle(journal, Done("paid"))
+    assert shop.live(journal) == "done"
+    assert shop.effects == ["travel", "book", "pay"]
+    assert "not paid" in shop.answers[0]
+    journal.close()
