@@ -72,6 +72,13 @@ def write(
     return "".join(line + end for line in lines).encode()
 
 
+def without_numbers(events: Sequence[Event]) -> bytes | None:
+    """Write the events without their numbers; those of a shortened recording say that its texts are longer."""
+    numbers = [value["sequence_number"] for _, value in events if "sequence_number" in value]
+    is_shortened = bool(numbers) and numbers[-1] - numbers[0] >= len(numbers)
+    return None if is_shortened else each(without("sequence_number"))(events)
+
+
 def each(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Change:
     return lambda events: write([(name, change(value) if value else value) for name, value in events])
 
@@ -195,7 +202,7 @@ RESPONSES: dict[str, Change] = {
     ),
     "no index": each(without("output_index")),
     "no ids of items": each(lambda value: without("item_id")(value) if "output_index" in value else value),
-    "no numbers": each(without("sequence_number")),
+    "no numbers": without_numbers,
 }
 
 

@@ -31,7 +31,7 @@ def count_objects() -> Counter[type]:
 
 def count_ours() -> Counter[str]:
     return Counter(
-        {kind.__qualname__: n for kind, n in count_objects().items() if kind.__module__.startswith("flowkit.")}
+        {kind.__qualname__: n for kind, n in count_objects().items() if str(kind.__module__).startswith("flowkit.")}
     )
 
 

@@ -159,20 +159,23 @@ def read_conversation(
 
 def read_approvals(connection: sqlite3.Connection, run: int) -> dict[str, Approval]:
     """Read the requests of a run, decided or not, oldest first."""
-    rows = connection.execute(f"SELECT {APPROVAL_COLUMNS} FROM approval WHERE run = ? ORDER BY asked", (run,))
+    rows = connection.execute(
+        f"SELECT {APPROVAL_COLUMNS} FROM approval WHERE run = ? ORDER BY asked", (run,)
+    ).fetchall()
     return read_approval_rows(rows)
 
 
 def _read_nodes(connection: sqlite3.Connection, run: int, blobs: Blobs) -> dict[str, Recorded]:
     """Read every node of a run, the most recently changed last."""
+    # All rows at once: a cursor in the traceback of a damaged row would stay open, and later checkpoints wait for it.
     rows = connection.execute(
         f"SELECT holder, boot, until, until_wall, {RECORD_COLUMNS} FROM node WHERE run = ? ORDER BY position", (run,)
-    )
+    ).fetchall()
     found = (read_record(columns[4:], RunLease(*columns[:4]), blobs.get) for columns in rows)
     return {record.node: record for record in found if record is not None}
 
 
 def _read_turns(connection: sqlite3.Connection, run: int) -> tuple[RecordedTurn, ...]:
     """Read the turns of a run, in order."""
-    rows = connection.execute("SELECT turn, message FROM turn WHERE run = ? ORDER BY turn", (run,))
+    rows = connection.execute("SELECT turn, message FROM turn WHERE run = ? ORDER BY turn", (run,)).fetchall()
     return tuple(RecordedTurn(turn, from_text(message)) for turn, message in rows)
