@@ -49,9 +49,10 @@ class Shop:
         clerk = Agent(ScriptedModel(ask), tools=[book, pay], cache=False, name="clerk")
 
         @recipe
-        def steps() -> list[str]:
+        def steps() -> list[Any]:
             """Book and pay."""
-            return [step(book), step.options(optional=way == "optional step")(pay)]
+            paid = step.options(optional=True)(pay) if way == "optional step" else step(pay)
+            return [step(book), paid]
 
         @tool(effect=effect, retries=0 if effect == "write" else 2)
         async def travel(ctx: Context[Any] = CONTEXT) -> str:

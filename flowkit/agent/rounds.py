@@ -359,7 +359,7 @@ class Rounds(Generic[OutputT]):
         if self.calls.pending:
             self.graph.cancel_all("the run waits for a person")
             raise Stopped("waiting", self.calls.explain_wait())
-        if self._is_in_doubt():
+        if self._record.journal is not None and (self.graph.has_doubt or self._record.has_doubt(self._turn)):
             raise Stopped("in_doubt")
         tool = self._plan.output.tool
         answer = None if tool is None else self.calls.find_finished(tool.name)
@@ -371,14 +371,6 @@ class Rounds(Generic[OutputT]):
             return False
         self.output = answer.load(tool)
         return True
-
-    def _is_in_doubt(self) -> bool:
-        """Return whether the run stops until a call in doubt is settled, also one that an earlier process left."""
-        journal, past = self._record.journal, self._record.past
-        if journal is None:
-            return False
-        # Not before the last turn is restored: a later call's probe may still settle it.
-        return self.graph.has_doubt or (bool(past) and self._turn >= past[-1].turn and journal.has_doubt)
 
     def _end_turn(self) -> None:
         self.prefetching.end_turn()

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 from flowkit.cache import KeyOf, Look
 from flowkit.codec import JSON, dump_sorted
 from flowkit.context import Context
+from flowkit.errors import InDoubt, ToolError
 from flowkit.executor import phases
 from flowkit.executor.outcomes import Decision, Source, State
 from flowkit.executor.plan import AnyTool, Plan
@@ -316,6 +317,17 @@ class Entry:
             more.context.cancelled.set()
         if self.worker is not None:
             self.worker.cancel()
+
+
+def check_result(entry: Entry) -> None:
+    """Raise `ToolError` for a call without a result, for the tool that made it.
+
+    Raises `InDoubt` for a group with a call in doubt, even an optional one: what the group comes to isn't known yet.
+    """
+    if entry.is_holder and entry.has_doubt:
+        raise InDoubt(f"{entry.node.name}: a call in it may or may not have happened")
+    if entry.state != "finished":
+        raise ToolError(f"{entry.node.name}: {entry.error or entry.state}")
 
 
 def began_with(entry: Entry, arguments: Mapping[str, object]) -> bool:

@@ -16,6 +16,7 @@ from flowkit.events import EventLog, RunStatus
 from flowkit.executor.outcomes import Approve, Deny, Outcome
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
+from flowkit.journal.records import has_doubt as find_doubt
 from flowkit.observers import tell_observers
 from flowkit.option_checks import SLOTS, TEXT, TIME, Expected, find_misfit, has_methods
 from flowkit.run_reports import report_end, report_start
@@ -163,7 +164,7 @@ class OwnRun:
 
     async def finish(self, outcomes: Sequence[Outcome | None], error: BaseException | None, *, has_doubt: bool) -> None:
         """Report its outcome, and release its journal; a stopped run can be resumed by its id."""
-        has_doubt = has_doubt or (self._held is not None and self._held.has_doubt)
+        has_doubt = has_doubt or (self._held is not None and find_doubt(self._held.nodes))
         status = _find_status(outcomes, error, has_doubt=has_doubt)
         try:
             await self.lives.close()

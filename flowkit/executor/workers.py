@@ -17,13 +17,13 @@ from typing import Any
 from flowkit import events
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.errors import InDoubt, RunError, StoreError, ToolError, ToolResultError
+from flowkit.errors import RunError, StoreError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor import phases
 from flowkit.executor.approvals import Guarded
 from flowkit.executor.contexts import make_context
 from flowkit.executor.current import CALL, enter_run, find_around, note_write
-from flowkit.executor.entries import MODEL_SLOT, Entry, Failure
+from flowkit.executor.entries import MODEL_SLOT, Entry, Failure, check_result
 from flowkit.executor.gates import Gates
 from flowkit.executor.intake import Intake
 from flowkit.executor.lending import Lending
@@ -434,10 +434,7 @@ class Workers:
         return entry.value
 
     async def _wait_within(self, caller: Entry, entry: Entry) -> None:
-        """Wait until a running tool's child has finished; raises `ToolError` when it has no result.
-
-        Raises `InDoubt` for a group with a call in doubt, even an optional one: what the group comes to isn't known yet.
-        """
+        """Wait until a running tool's child has finished; the errors are those of `check_result`."""
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not entry.has_ended:
             entry.tell_end(lambda _: None if ended.done() else ended.set_result(None))
@@ -449,7 +446,4 @@ class Workers:
                 self._settler.cancel(entry, "its caller was stopped")
                 self.drain()
                 raise
-        if entry.is_holder and entry.has_doubt:
-            raise InDoubt(f"{entry.node.name}: a call in it may or may not have happened")
-        if entry.state != "finished":
-            raise ToolError(f"{entry.node.name}: {entry.error or entry.state}")
+        check_result(entry)

@@ -75,6 +75,11 @@ class Recorded:
                 return replace(self, state="failed", error=error, by=by, lease=NO_LEASE)
 
 
+def has_doubt(nodes: Mapping[str, Recorded]) -> bool:
+    """Return whether one of these nodes is in doubt."""
+    return any(node.state == "in_doubt" for node in nodes.values())
+
+
 def explain_running(node: Recorded) -> str:
     """Explain why this node can't be settled yet."""
     until = datetime.fromtimestamp(node.lease.until_wall or 0.0, UTC)

@@ -93,7 +93,6 @@ class RunJournal:
         self._writing = RunWriting(log, details.summary, self._token)
         self._allow_changed = allow_changed
         self._nodes = dict(details.nodes)
-        self._doubts = tuple(node.node for node in self._nodes.values() if node.state == "in_doubt")
         self._turns: dict[int, RecordedTurn | str] = {turn.turn: turn for turn in details.turns}
         """The turns of this process as JSON text: as objects, each message would be held twice while the run goes on."""
         self._approvals = dict(details.approvals)
@@ -130,12 +129,6 @@ class RunJournal:
     def is_leaving(self) -> bool:
         """Whether the run is about to be released: a write that started now would be cut off, and be in doubt."""
         return self._log.lets_go(self.details.summary)
-
-    @property
-    def has_doubt(self) -> bool:
-        """Whether a call that an earlier process left in doubt isn't settled yet."""
-        self._doubts = tuple(node for node in self._doubts if self._nodes[node].state == "in_doubt")
-        return bool(self._doubts)
 
     def lookup(self, node: str) -> Recorded | None:
         """Look up the record of this node; None when it has to run."""

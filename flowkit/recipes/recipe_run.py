@@ -19,6 +19,7 @@ from flowkit.executor import Decision, Executor, Outcome
 from flowkit.executor.slots import DEFAULT_LIMIT
 from flowkit.graph import INPUTS, ModelStep, Step
 from flowkit.journal import RunJournal
+from flowkit.journal.records import has_doubt
 from flowkit.models.base import Model
 from flowkit.recipes.data import hash_recipe
 from flowkit.recipes.model_steps import AskRequest, lower_agents, run_request
@@ -203,7 +204,7 @@ class RecipeWork(Generic[R]):
     def _read_end(self, executor: Executor) -> Stopped | FlowkitError | None:
         """Read the outcome when nothing more can happen; return the reason if the run isn't `done`."""
         doubt = [call for call in executor.outcomes.values() if call.state == "in_doubt"]
-        if doubt or executor.has_doubt or (self._journal is not None and self._journal.has_doubt):
+        if doubt or executor.has_doubt or (self._journal is not None and has_doubt(self._journal.nodes)):
             names = ", ".join(call.call.id for call in doubt) or "a call inside a step"
             return Stopped("in_doubt", InDoubt(f"may or may not have happened: {names}"))
         if self.pending:
