@@ -5,7 +5,7 @@ import enum
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from datetime import date
 from threading import Thread
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict, cast
@@ -14,6 +14,7 @@ import pytest
 import typing_extensions
 from jsonschema import Draft202012Validator
 from pydantic import AliasChoices, Base64Bytes, BaseModel, Field, SecretStr
+from pydantic_core import core_schema
 
 from flowkit import DefinitionError, Tool, ToolArgumentsError, tool
 from flowkit.testing import check
@@ -274,6 +275,25 @@ def test_type_without_a_json_form_is_told_with_its_parameter(annotation: Any, pr
     with pytest.raises(DefinitionError, match=f"^tool 'f': parameter 'x': .*{problem}") as caught:
         taking(annotation)
     assert caught.value.parameter == "x"
+
+
+WORDS = sorted(
+    {key for kind in vars(core_schema).values() if typing_extensions.is_typeddict(kind) for key in kind.__annotations__}
+)
+"""The keys of pydantic's own schemas."""
+
+
+@pytest.mark.parametrize("annotation", [Thread, type[int], Marks])
+@pytest.mark.parametrize("name", WORDS)
+def test_parameter_named_like_a_key_of_a_schema_is_checked_like_any_other(name: str, annotation: Any) -> None:
+    module: dict[str, Any] = {"annotation": annotation}
+    exec(f"def f({name}: annotation): ...", module)
+    with pytest.raises(DefinitionError, match=f"^tool 'f': parameter '{name}': .*has no JSON form"):
+        tool(module["f"])
+
+    made = make_dataclass("Made", [(name, annotation)])
+    with pytest.raises(DefinitionError, match=r"^tool 'f': parameter 'x': .*has no JSON form"):
+        taking(made)
 
 
 def test_class_named_by_another_out_of_its_sight_is_told() -> None:

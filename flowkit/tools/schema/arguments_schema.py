@@ -227,12 +227,18 @@ def _may_have_no_schema(core: Any) -> bool:
             return True
         if kind == "enum" and not all(isinstance(member.value, _PLAIN_VALUES) for member in held["members"]):
             return True
-        left += [item for key, item in held.items() if isinstance(item, _HOLDERS) and key not in _NOT_SCHEMAS]
+        for key, item in held.items():
+            if key in _BY_NAME and isinstance(item, dict):
+                # A field may be named like one of the schema's own keys.
+                left += [named for named in cast(dict[str, Any], item).values() if isinstance(named, _HOLDERS)]
+            elif isinstance(item, _HOLDERS) and key not in _NOT_SCHEMAS:
+                left.append(item)
     return False
 
 
 _DOUBTFUL = frozenset({"callable", "is-instance", "is-subclass", "function-plain", "custom-error", "generator"})
 _NOT_SCHEMAS = frozenset({"metadata", "default", "serialization", "config", "cls", "expected", "members"})
+_BY_NAME = frozenset({"fields", "choices"})
 _HOLDERS = (dict, list, tuple)
 _TEXT = {"type": "str"}
 _PLAIN_VALUES = (str, int, float, NoneType)
