@@ -82,13 +82,22 @@ def test_against_a_measurement_of_others_is_refused_before_anybody_is_asked(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_who_stops_a_measurement_keeps_what_was_measured(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "start"),
+    [
+        (signal.SIGINT, ()),
+        (signal.SIGTERM, ()),
+        (signal.SIGTERM, ("sh", "-c", """trap '' INT; exec "$@" """, "sh")),  # as a shell's background job
+    ],
+)
+def test_who_stops_a_measurement_keeps_what_was_measured(
+    tmp_path: Path, number: signal.Signals, start: tuple[str, ...]
+) -> None:
     (tmp_path / "orders.py").write_text(APP)
     (tmp_path / "cases.yaml").write_text("cases:\n  - message: One\n  - message: Two\n    answer: {contains: '2'}\n")
     replies = {"a": [chat("1"), chat("2")], "b": [chat("1"), chat("I think", 600.0, "2")]}
     with ScriptedServer(replies) as server:
-        command = [sys.executable, "-c", "from flowkit.cli import main; main()", "measure", "orders.py"]
+        command = [*start, sys.executable, "-c", "from flowkit.cli import main; main()", "measure", "orders.py"]
         command += ["--models", "a,b", "--base-url", server.base_url, "--cases", "cases.yaml"]
         command += ["--json", "now.json", "--html", "now.html"]
         environment = {**os.environ, "OPENAI_API_KEY": "any", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}

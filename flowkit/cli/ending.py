@@ -38,10 +38,15 @@ def stop_by_signals(stop: asyncio.Event) -> None:
             loop.add_signal_handler(number, end)
 
 
-def stop_as_by_ctrl_c() -> None:
-    """Let SIGTERM do what Ctrl-C does, for a command whose results so far are worth keeping; CI stops jobs by it."""
+def cancel_at_sigterm() -> None:
+    """Cancel the current task at SIGTERM, for a command whose results so far are worth keeping; CI stops jobs by it.
+
+    Passing it on as Ctrl-C would do nothing in a background job, where a shell makes processes ignore SIGINT.
+    """
+    task = asyncio.current_task()
+    assert task is not None
     with suppress(NotImplementedError):  # Windows has no SIGTERM from outside
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 def leave(runner: asyncio.Runner) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flowkit.apps import App, load_app
-from flowkit.cli.ending import stop_as_by_ctrl_c
+from flowkit.cli.ending import cancel_at_sigterm
 from flowkit.cli.exit_codes import FAILED, MISUSED, STOPPED
 from flowkit.cli.model_choice import LOCAL, choose_model, close_models
 from flowkit.cli.options import AppTarget, BaseUrl, Data, User, read_pairs
@@ -100,7 +100,7 @@ def measure_models(
         )
 
         async def run() -> None:
-            stop_as_by_ctrl_c()
+            cancel_at_sigterm()
             try:
                 await measuring.run(_tell)
             finally:
@@ -109,9 +109,9 @@ def measure_models(
         is_stopped = False
         try:
             asyncio.run(run())
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError):
             if not measuring.measured.runs:
-                raise
+                raise KeyboardInterrupt from None
             is_stopped = True  # what was measured has been paid for
             note("")
         measured = measuring.measured

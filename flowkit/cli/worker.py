@@ -4,6 +4,7 @@ Open the queue that a command names.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -113,6 +114,8 @@ def worker(
         async def run() -> None:
             stop = asyncio.Event()
             stop_by_signals(stop)
+            for name in ("psycopg", "psycopg.pool"):  # they warn of what the stop breaks off
+                logging.getLogger(name).addFilter(lambda record: not stop.is_set())
             async with open_queue(queue, makes_tables=make_tables) as tells:
                 note(f"working on {', '.join(served.targets)}; press Ctrl-C to stop")
                 await QueueWorker(Driver(served, opened), queue=tells, at_once=concurrency).work(stop, grace)
