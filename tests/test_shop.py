@@ -242,4 +242,5 @@ def test_reads_that_the_cases_expect_succeed_for_their_customer(opened: shop.Sho
     assert {case.user for case in file.cases} == {"c-1"}
     with shop.agent.override(model=ScriptedModel([reads, "Done."])):
         result = shop.agent.run_sync("All of them", data=opened, user="c-1", cache=False)
-    assert [str(outcome.error) for outcome in result.calls if outcome.error is not None] == []
+    # Of the prefetched read nobody has asked for the result: the run may end before it does.
+    assert [str(outcome.error) for outcome in result.calls if outcome.state not in ("finished", "cancelled")] == []
