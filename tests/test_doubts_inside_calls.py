@@ -256,6 +256,7 @@ class Swallowing:
         return found.status
 
 
+@pytest.mark.usefixtures("journal_store")
 @pytest.mark.parametrize("outer", ["agent", "recipe", "graph"])
 @pytest.mark.parametrize("way", ["call", "run", "run in a run", "recipe"])
 def test_a_write_that_swallowed_a_doubt_at_any_depth_is_not_over_until_somebody_has_settled_it(
