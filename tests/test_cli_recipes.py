@@ -280,6 +280,15 @@ def test_yaml_recipe_without_its_tools_says_how_to_give_them(flowkit: Command) -
 
     assert ended.code == 2
     assert "there is no tool 'get_order_status'; give some: tools=, or --tools FILE\n" in ended.err
+    assert ended.err.count("give some") == 1  # of five such lines
+
+
+def test_trace_that_is_none_is_named(flowkit: Command, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("# Notes\n")
+    ended = flowkit("trace", "notes.txt")
+
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("flowkit: 'notes.txt': line 1 of the trace isn't JSON: ")
 
 
 def test_trace_is_drawn(flowkit: Command, shop_data: tuple[str, ...]) -> None:

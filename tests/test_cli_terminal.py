@@ -24,17 +24,17 @@ PATIENCE_S = 20.0
 
 
 class Terminal:
-    """A program on a terminal of its own, 24 lines of 100 characters."""
+    """A program on a terminal of its own, 24 lines of `width` characters."""
 
-    def __init__(self, *words: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, *words: str, width: int = 100, environment: Mapping[str, str]) -> None:
         self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
         self.process = subprocess.Popen(
             [sys.executable, "-c", "from flowkit.cli import main; main()", *words],
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env={**os.environ, "TERM": "xterm", **environment},
+            env={**os.environ, "TERM": "xterm", "COLUMNS": str(width), **environment},
             start_new_session=True,
         )
         os.close(slave)
@@ -166,3 +166,29 @@ def test_ctrl_c_ends_the_answer_and_not_the_conversation(tmp_path: Path) -> None
 
     assert code == 0
     assert "Traceback" not in terminal.shown
+
+
+@pytest.mark.parametrize("width", [60, 72, 100])
+def test_sentences_break_between_words(tmp_path: Path, width: int) -> None:
+    environment = {"FLOWKIT_JOURNAL": str(tmp_path / "journal.sqlite3")}
+    with Terminal("runs", "list", width=width, environment=environment) as terminal:
+        terminal.wait_ended()
+        short = terminal.shown
+    with Terminal("explain", SHOP, width=width, environment=environment) as terminal:
+        code = terminal.wait_ended()
+        lines = terminal.shown.rpartition("\x1b[K")[2].splitlines()
+
+    assert (code, "no runs yet" in short) == (0, True)
+    assert max(map(len, lines)) <= width
+    assert any(line.startswith("  ") for line in lines)
+    assert {"get_order_status/weight_kg", "get_order_status/total_won"} <= set(" ".join(lines).replace(",", "").split())
+
+
+@pytest.mark.parametrize("width", [60, 72])
+def test_help_lists_commands_with_whole_sentences(width: int) -> None:
+    with Terminal("--help", width=width, environment={}) as terminal:
+        code = terminal.wait_ended()
+
+    assert code == 0
+    assert "..." not in terminal.shown.partition("Commands:")[2]
+    assert "cancel and resume a journal's runs." in " ".join(terminal.shown.split())

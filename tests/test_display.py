@@ -111,11 +111,33 @@ def test_summary_counts_what_ran_at_the_same_time() -> None:
     assert (summary.turns, summary.calls, summary.from_cache) == (2, 1, 0)
     assert (summary.usage.input_tokens, summary.usage.output_tokens, summary.cost_usd) == (30, 11, 0.75)
     assert say_summary(summary) == [
-        "first token 200 ms · wall 2.50 s · in tools 1.00 s · 500 ms saved by parallelism",
+        "first token 200 ms · wall 2.50 s · in tools 1.00 s · 500 ms saved by starting early",
         "2 turns · 1 call · tokens 30 in, 11 out · $0.7500",
         "tip: mark it as read",
     ]
     assert "saved" not in str(say_summary(replace(summary, saved_s=0.009)))
+
+
+def test_time_is_saved_by_parallelism_only_if_calls_ran_in_parallel() -> None:
+    script = Script()
+    script.call("first", 0.0, 1.0)
+    script.at(0.25, CallNew, "second", "second")
+    script.at(0.25, CallStarted, "second")
+    script.at(1.0, CallFinished, "second", 1)
+
+    assert "750 ms saved by parallelism" in say_summary(summarise(script.log.events))[0]
+
+
+def test_prefetched_read_that_nobody_used_saves_no_time() -> None:
+    script = Script()
+    script.at(0.0, TurnStarted, 1, "m")
+    script.call("prefetch/first", 0.0, 0.5)
+    script.at(1.0, TurnFinished, 1, "stop")
+    script.at(1.0, RunFinished, "done")
+
+    summary = summarise(script.log.events)
+
+    assert (summary.saved_s, len(summary.unused)) == (0.0, 1)
 
 
 def test_summary_counts_a_call_inside_a_call_once() -> None:

@@ -21,7 +21,7 @@ from flowkit.messages import (
     UserMessage,
 )
 
-ids = st.sampled_from(["a", "b", "a_2", ""])
+ids = st.sampled_from(["a", "b", "a_2", "c"])
 calls = st.lists(ids, max_size=3).map(lambda names: tuple(RequestedCall(i, "tool", "{}") for i in names))
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(UserMessage, st.text(max_size=3)),

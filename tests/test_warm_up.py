@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flowkit import Agent, AnthropicModel, DiskCache, FallbackModel, Journal, OpenAIModel, ScriptedModel, tool
+from flowkit.models.default import DefaultModel
 
 
 @dataclass
@@ -100,6 +101,16 @@ def test_a_server_that_is_away_is_a_problem_and_no_error(kind: str) -> None:
     assert len(warm.problems) == 1
     assert warm.problems[0].startswith(f"model {model.name}: ")
     assert "can't reach 127.0.0.1" in warm.problems[0]
+
+
+def test_a_missing_key_is_one_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "FLOWKIT_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    model = DefaultModel()
+
+    warm = asyncio.run(Agent(model, cache=False).warm_up())
+
+    assert [problem.partition(": no model server")[0] for problem in warm.problems] == [f"model {model.name}"]
 
 
 def test_a_server_that_says_nothing_is_left_in_time() -> None:

@@ -54,15 +54,18 @@ async def warm_up(plan: AgentPlan[Any], timeout_s: float) -> WarmUp:
             async with asyncio.timeout(timeout_s):
                 await part()
         except TimeoutError:
-            problems[name] = f"{name}: not ready within {timeout_s:g} s"
+            problems[name] = f"not ready within {timeout_s:g} s"
         except (FlowkitError, OSError, sqlite3.Error) as error:
-            problems[name] = f"{name}: {error}"
+            problems[name] = str(error)
         seconds[name] = clock() - began_s
 
     async with asyncio.TaskGroup() as group:
         for name, part in parts.items():
             group.create_task(do(name, part))
-    return WarmUp({name: seconds[name] for name in parts}, tuple(problems[name] for name in parts if name in problems))
+    if problems.get("prices") in [text for name, text in problems.items() if name != "prices"]:
+        del problems["prices"]  # what is missing, such as a key, is missing for the model, too
+    told = tuple(f"{name}: {problems[name]}" for name in parts if name in problems)
+    return WarmUp({name: seconds[name] for name in parts}, told)
 
 
 def _list_models(model: Model) -> Iterator[Model]:

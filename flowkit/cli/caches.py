@@ -10,13 +10,13 @@ from rich.table import Column, Table
 
 from flowkit import codec
 from flowkit.cache import CacheStats, DiskCache, RedisCache, ShownEntry, open_default_cache
-from flowkit.cli.options import AsJson, CacheAddress
-from flowkit.cli.output import make_console, print_json, say, say_bytes
+from flowkit.cli.options import AsJson, CacheAddress, CommandGroup
+from flowkit.cli.output import make_console, print_json, say, say_bytes, say_exactly
 from flowkit.display.words import say_count
 from flowkit.errors import ConfigurationError, StoreError
 from flowkit.graph.pictures.timeline import format_seconds
 
-app = typer.Typer(help="Inspect or clear cached results.", no_args_is_help=True)
+app = typer.Typer(cls=CommandGroup, help="Inspect or clear cached results.", no_args_is_help=True)
 
 
 @app.command()
@@ -75,7 +75,7 @@ def show(
     fresh = "" if entry.is_fresh else ", no longer fresh"
     user = "" if entry.label.user is None else f", user {entry.label.user}"
     say(f"{entry.key}\n{entry.label.tool}{user}: {age}, kept for {format_seconds(entry.ttl_s)}{fresh}")
-    say(entry.error if entry.error is not None else codec.dumps(entry.value).decode())
+    say_exactly(entry.error if entry.error is not None else codec.dumps(entry.value).decode())
 
 
 @app.command()

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from flowkit import __version__
+from flowkit.cli.options import CommandGroup
 from flowkit.cli.starting import show_start
 from flowkit.errors import ConfigurationError
 from flowkit.suggestions import suggest
@@ -77,7 +78,7 @@ def _import(name: str, module: str, member: str) -> Any:
     return group.commands[name]
 
 
-class _Group(TyperGroup):
+class _Group(CommandGroup):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.commands = _Imported()

@@ -11,7 +11,7 @@ from flowkit.agent import Agent
 from flowkit.apps import App, load_app
 from flowkit.cli.journals import open_journal
 from flowkit.cli.options import Data, JournalAddress, ToolsFile, read_pairs
-from flowkit.cli.output import note, say
+from flowkit.cli.output import note, say_exactly
 from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.exports.pytest_file import find_hidden, name_test, write_cases, write_test
 from flowkit.exports.recorded_run import RecordedRecipe, RecordedRun, read_recipe_run, read_run, write_recipe_run
@@ -89,7 +89,7 @@ def _export_cases(runs: list[RecordedRun], app: App | None, out: Path | None, hi
     for secret in hide:
         text = text.replace(secret, HIDDEN)
     if out is None:
-        say(text.rstrip("\n"))
+        say_exactly(text.rstrip("\n"))
         return
     _refuse_existing(out)
     out.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ import typer
 from flowkit.apps import load_app
 from flowkit.cli.exit_codes import MISUSED
 from flowkit.cli.options import AppTarget, ToolsFile
-from flowkit.cli.output import make_console, note_error, say
+from flowkit.cli.output import make_console, note_error, say, say_exactly
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.recipes import Recipe
@@ -36,7 +36,7 @@ def draw(
             text = graph.to_dot(events)
         case "svg":
             text = graph.to_svg(events)
-    say(text.rstrip("\n"))
+    say_exactly(text.rstrip("\n"))
 
 
 def explain(app: AppTarget, tools: ToolsFile = None, trace: TraceOfRun = None) -> None:
@@ -96,4 +96,7 @@ def _open_trace(file: Path) -> list[Mapping[str, JSON]]:
         lines = file.read_bytes().splitlines()
     except OSError as error:
         raise ConfigurationError(f"the trace {str(file)!r} can't be read: {error.strerror}") from error
-    return read_trace(lines)
+    try:
+        return read_trace(lines)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{str(file)!r}: {error}") from error

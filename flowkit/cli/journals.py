@@ -7,14 +7,14 @@ from pathlib import Path
 
 import typer
 
-from flowkit.cli.options import JournalAddress
+from flowkit.cli.options import CommandGroup, JournalAddress
 from flowkit.cli.output import note, say
 from flowkit.errors import ConfigurationError
 from flowkit.journal import Journal, RunDetails, check_address, default_journal, is_url
 from flowkit.journal import migrate as migrate_journal
 from flowkit.journal.log import RUN_LEASE_S
 
-app = typer.Typer(help="Set up the journal in a database.", no_args_is_help=True)
+app = typer.Typer(cls=CommandGroup, help="Set up the journal in a database.", no_args_is_help=True)
 
 
 @app.callback()

@@ -13,7 +13,7 @@ from flowkit.cli.ending import cancel_at_sigterm
 from flowkit.cli.exit_codes import FAILED, MISUSED, STOPPED
 from flowkit.cli.model_choice import LOCAL, choose_model, close_models
 from flowkit.cli.options import AppTarget, BaseUrl, Data, User, read_pairs
-from flowkit.cli.output import note, say
+from flowkit.cli.output import note, say, say_exactly
 from flowkit.errors import ConfigurationError
 from flowkit.measure.cases import CasesError, CasesFile, load_cases
 from flowkit.measure.comparing import Comparison, Tolerance, check_comparable, compare
@@ -117,7 +117,7 @@ def measure_models(
         measured = measuring.measured
     comparison = None if before is None else compare(measured, before, tolerance)
     proposal = propose(measured)
-    say(write_table(measured).rstrip("\n"))
+    say_exactly(write_table(measured).rstrip("\n"))
     _say_proposal(proposal)
     if json is not None:
         json.write_bytes(measured.to_json())

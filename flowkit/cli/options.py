@@ -3,12 +3,24 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from unicodedata import normalize
 
 import typer
+from typer.core import TyperGroup
 
 from flowkit.errors import ConfigurationError
+
+
+class CommandGroup(TyperGroup):
+    """A group whose help lists its commands with whole sentences, which click would cut off in a narrow terminal."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a line for each command."""
+        rows = [(name, command.get_short_help_str(limit=1000)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
 
 AppTarget = Annotated[
     str, typer.Argument(metavar="APP", help="The app: path.py, or path.py:name if the file holds several.")

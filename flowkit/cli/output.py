@@ -2,11 +2,16 @@
 
 import codecs
 import io
+import os
+import re
 import sys
 from collections.abc import Iterable
+from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from flowkit import codec
 from flowkit.display.words import clean, clean_json
@@ -50,7 +55,12 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 
 
 def say(text: str) -> None:
-    """Print a text that may contain words of a model or a tool."""
+    """Print sentences, which may contain words of a model or a tool; a terminal's lines break between words."""
+    print(_fit(clean(text), sys.stdout))
+
+
+def say_exactly(text: str) -> None:
+    """Print a text that something else may read, such as code or a table: its lines stay as they are."""
     print(clean(text))
 
 
@@ -66,7 +76,44 @@ def print_json(value: codec.JSON) -> None:
 
 def note(text: str) -> None:
     """Print a message to standard error, for the person at the terminal."""
-    print(clean(text), file=sys.stderr, flush=True)
+    print(_fit(clean(text), sys.stderr), file=sys.stderr, flush=True)
+
+
+_COMMAND = re.compile(r": (?=flowkit |pytest )")
+
+
+def break_lines(text: str, width: int) -> str:
+    """Break lines longer than `width` cells between words; a command at the end of one gets a line of its own, unbroken.
+
+    >>> print(break_lines("  decide with: flowkit runs approve r1 refund", 24))
+      decide with:
+        flowkit runs approve r1 refund
+    """
+    return "\n".join(part for line in text.split("\n") for part in _break_line(line, width))
+
+
+def _break_line(line: str, width: int) -> Iterable[str]:
+    if cell_len(line) <= width:
+        yield line
+        return
+    indent = line[: len(line) - len(line.lstrip())]
+    below = f"{indent}  "
+    sentence, *command = _COMMAND.split(line.strip(), maxsplit=1)
+    parts = Text(f"{sentence}:" if command else sentence).wrap(Console(), max(20, width - len(below)))
+    for number, part in enumerate(parts):
+        yield f"{below if number else indent}{part.plain.rstrip()}"
+    if command:  # whoever copies it gets it whole
+        yield f"{below}{command[0]}"
+
+
+def _fit(text: str, stream: TextIO) -> str:
+    if not stream.isatty():
+        return text
+    try:
+        width = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return text
+    return break_lines(text, width) if width else text
 
 
 def note_error(error: FlowkitError) -> None:

@@ -21,7 +21,18 @@ from flowkit.cli.chat import resume_chat
 from flowkit.cli.costs import costs
 from flowkit.cli.exports import export
 from flowkit.cli.journals import find_run, open_journal
-from flowkit.cli.options import AppTarget, AsJson, BaseUrl, Data, JournalAddress, Model, ToolsFile, Trace, read_pairs
+from flowkit.cli.options import (
+    AppTarget,
+    AsJson,
+    BaseUrl,
+    CommandGroup,
+    Data,
+    JournalAddress,
+    Model,
+    ToolsFile,
+    Trace,
+    read_pairs,
+)
 from flowkit.cli.output import make_console, note, print_json, say, say_bytes
 from flowkit.cli.recipes import RunSettings, make_job, run_job
 from flowkit.display.transcript import Transcript
@@ -43,7 +54,9 @@ from flowkit.journal import (
 from flowkit.runs.requests import end_stopped
 from flowkit.runs.run import make_run_id
 
-app = typer.Typer(help="List, inspect, approve, cancel and resume a journal's runs.", no_args_is_help=True)
+app = typer.Typer(
+    cls=CommandGroup, help="List, inspect, approve, cancel and resume a journal's runs.", no_args_is_help=True
+)
 NARROW = 60
 """On a terminal with fewer columns a list of runs leaves out names, users and seconds."""
 WIDE = 110

@@ -1,10 +1,10 @@
 """`flowkit tools`: show an app's tools as a model sees them."""
 
 import asyncio
-from textwrap import indent
 from typing import Annotated, Any
 
 import typer
+from rich.padding import Padding
 from rich.text import Text
 
 from flowkit import codec
@@ -19,6 +19,8 @@ from flowkit.mcp_client import MCPTools
 from flowkit.targets import TARGETS
 from flowkit.tools import Tool
 from flowkit.tools.toolsets import Toolset
+
+INDENT = (0, 0, 0, 2)
 
 Lint = Annotated[
     bool,
@@ -45,10 +47,10 @@ def list_tools(app: AppTarget, as_json: AsJson = False, lint: Lint = False, targ
     for tool in found:
         console.print(Text(tool.name, style="bold"), Text(_say_promises(tool), style="dim"))
         if tool.description:
-            console.print(Text(indent(tool.description, "  ")))
+            console.print(Padding(Text(tool.description), INDENT))
         for property in read_properties(tool.parameters).values():
             mark = "" if property.is_required else "?"
-            console.print(Text(f"  {property.name}{mark}: {say_schema(property.schema)}"))
+            console.print(Padding(Text(f"{property.name}{mark}: {say_schema(property.schema)}"), INDENT))
 
 
 def _lint(found: list[Tool[..., object]], target: str, as_json: bool) -> None:

@@ -28,7 +28,8 @@ class Summary:
     """What a run took.
 
     `tools_s` adds up the time of every call that ran, and only of the innermost where one calls another. `saved_s` is
-    the time that the same calls and turns would have taken longer in sequence: computed, not measured.
+    the time that the same calls and turns would have taken longer in sequence, without the prefetched reads that nobody
+    used: computed, not measured.
     """
 
     wall_s: float
@@ -41,6 +42,8 @@ class Summary:
     usage: Usage
     cost_usd: float | None
     tips: tuple[str, ...]
+    is_parallel: bool = False
+    """Whether calls ran in parallel; otherwise time is saved by a call that ran while the model was streaming."""
     unused: tuple[str, ...] = ()
     """The prefetched reads that the model did not ask for, as one would write the calls."""
 
@@ -49,7 +52,10 @@ def summarise(events: Sequence[Event]) -> Summary:
     """Summarise these events, also of a run in progress."""
     timeline = fold(events)
     spans = [(turn.started_s, timeline.wall_s if turn.ended_s is None else turn.ended_s) for turn in timeline.turns]
-    spans += [(call.started_s or 0.0, call.ended_s or timeline.wall_s) for call in timeline.leaves]
+    unused = _find_unused(events)
+    used = [call for call in timeline.leaves if call.id not in unused]
+    calls = [(call.started_s or 0.0, call.ended_s) for call in used if call.ended_s is not None]
+    spans += calls
     holders = {call.parent for call in timeline.calls.values()}
     usages = [event for event in events if isinstance(event, UsageReported)]
     costs = [usage.cost_usd for usage in usages if usage.cost_usd is not None]
@@ -57,14 +63,15 @@ def summarise(events: Sequence[Event]) -> Summary:
         wall_s=timeline.wall_s,
         first_token_s=next((event.t for event in events if isinstance(event, _TOKENS)), None),
         tools_s=sum(call.duration_s for call in timeline.leaves),
-        saved_s=max(0.0, timeline.one_after_another_s - _covered_s(spans)),
+        saved_s=_shared_s(spans),
         turns=len({turn.turn for turn in timeline.turns}),
         calls=len(timeline.calls.keys() - holders),
         from_cache=sum(call.source == "cache" for call in timeline.calls.values()),
         usage=sum((usage.usage for usage in usages), Usage()),
         cost_usd=sum(costs) if costs else None,
         tips=next((event.tips for event in events if isinstance(event, RunFinished)), ()),
-        unused=_find_unused(events),
+        is_parallel=_shared_s(calls) >= WORTH_SAYING_S,
+        unused=tuple(unused.values()),
     )
 
 
@@ -77,7 +84,8 @@ def say_summary(summary: Summary) -> list[str]:
     if summary.calls:
         times.append(f"in tools {format_seconds(summary.tools_s)}")
     if summary.saved_s >= WORTH_SAYING_S:
-        times.append(f"{format_seconds(summary.saved_s)} saved by parallelism")
+        by = "parallelism" if summary.is_parallel else "starting early"
+        times.append(f"{format_seconds(summary.saved_s)} saved by {by}")
     counts: list[str] = []
     if summary.turns:
         counts.append(say_count(summary.turns, "turn"))
@@ -95,10 +103,13 @@ def say_summary(summary: Summary) -> list[str]:
     return [*lines, *(f"tip: {tip}" for tip in summary.tips)]
 
 
-def _find_unused(events: Sequence[Event]) -> tuple[str, ...]:
-    """Find the prefetched calls that no other call equals, once the run is done; until then one may come."""
+def _find_unused(events: Sequence[Event]) -> dict[str, str]:
+    """Find the prefetched calls that no other call equals, once the run is done; until then one may come.
+
+    Returns them by id, as one would write the calls.
+    """
     if not any(isinstance(event, RunFinished) and event.status == "done" for event in events):
-        return ()
+        return {}
     names = {event.call: event.name for event in events if isinstance(event, CallNew)}
     calls = {
         event.call: f"{names.get(event.call, '')}({say_arguments(event.arguments)})"
@@ -106,15 +117,15 @@ def _find_unused(events: Sequence[Event]) -> tuple[str, ...]:
         if isinstance(event, CallSealed)
     }
     asked = {said for call, said in calls.items() if not call.startswith("prefetch/")}
-    return tuple(said for call, said in calls.items() if call.startswith("prefetch/") and said not in asked)
+    return {call: said for call, said in calls.items() if call.startswith("prefetch/") and said not in asked}
 
 
-def _covered_s(spans: list[tuple[float, float]]) -> float:
-    """Return the length of the union of these spans."""
+def _shared_s(spans: list[tuple[float, float]]) -> float:
+    """Return how much longer these spans would take in sequence."""
     covered_s = 0.0
     reached = float("-inf")
     for start, end in sorted(spans):
         if end > reached:
             covered_s += end - max(start, reached)
             reached = end
-    return covered_s
+    return max(0.0, sum(end - start for start, end in spans) - covered_s)

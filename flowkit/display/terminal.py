@@ -133,7 +133,7 @@ class Steps:
 MANY_CALLS = 30
 """With more calls than this, finished ones are counted in one line instead of printed each."""
 
-NARROW = 20
+NARROW = 30
 """With less room for a call itself, only the first part of its state is shown."""
 SILENCE_S = 0.15
 """How long a model may say nothing before it is told that it is waited for."""

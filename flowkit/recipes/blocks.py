@@ -46,6 +46,7 @@ class StepReader:
     skipped: Collection[Path] = ()
     """Steps that aren't read, since their form is wrong."""
     errors: list[RecipeFileError] = field(default_factory=list[RecipeFileError])
+    has_advised: bool = False
 
     def read_steps(self, path: Path, steps: Mapping[str, Any], scope: FileScope) -> list[Node]:
         """Read the steps into an order in which each comes after those it refers to.
@@ -105,8 +106,7 @@ class StepReader:
     def _read_call(self, path: Path, name: str, data: Mapping[str, Any], scope: FileScope) -> Callable[[str], Node]:
         tool = self.known.tools.get(name)
         if tool is None:
-            hint = suggest(name, self.known.tools) if self.known.tools else "give some: tools=, or --tools FILE"
-            self.values.fail((*path, "tool"), f"there is no tool {name!r}; {hint}")
+            self.values.fail((*path, "tool"), f"there is no tool {name!r}{self._advise(name)}")
         arguments = self.values.read_arguments(path, data, scope)
         try:
             tool.check(arguments)
@@ -125,6 +125,14 @@ class StepReader:
             optional=bool(data.get("optional")) and "fallback" not in data,
         )
         return lambda node_id: replace(made, id=node_id)
+
+    def _advise(self, name: str) -> str:
+        """Suggest a tool that is known; if none is, say once for the whole file how tools are given."""
+        if self.known.tools:
+            return f"; {suggest(name, self.known.tools)}"
+        advice = "" if self.has_advised else "; give some: tools=, or --tools FILE"
+        self.has_advised = True
+        return advice
 
     def _read_ask(self, path: Path, name: str, data: Mapping[str, Any], scope: FileScope) -> Callable[[str], Node]:
         target = self.known.targets.get(name)
