@@ -404,7 +404,7 @@ class Workers:
 
     def _make_context(self, entry: Entry) -> Context[Any]:
         call, open_group = partial(self._call, entry), partial(self._open_group, entry)
-        return make_context(entry, self._identity, self._data, self._log, call, open_group)
+        return make_context(entry, self._identity, self._data, self._log, self._table.known, call, open_group)
 
     async def _call(self, caller: Entry, tool: AnyTool, args: Sequence[object], kwargs: Mapping[str, object]) -> Any:
         """Run a call that a tool makes, as a node of this graph; its caller holds no slot while it waits."""
