@@ -33,6 +33,7 @@ from flowkit.events import EventLog
 from flowkit.executor import phases
 from flowkit.executor.approvals import ApprovalGate, CallGuard, Guarded
 from flowkit.executor.controls import Controls
+from flowkit.executor.current import enter_run
 from flowkit.executor.entries import Entry, began_with
 from flowkit.executor.gates import Gates, OpenedGate, RememberedGate, ResolvedGate, ResourceGate
 from flowkit.executor.intake import NO_EDGES, Intake, LookAtReference
@@ -205,6 +206,7 @@ class Executor:
             attempts,
             guarded,
             identity=identity,
+            context=enter_run(identity, log, table.known, journal),
             data=data,
             lives=None if self._own is None else self._own.lives,
             random=random,

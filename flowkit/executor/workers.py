@@ -22,7 +22,7 @@ from flowkit.events import EventLog
 from flowkit.executor import phases
 from flowkit.executor.approvals import Guarded
 from flowkit.executor.contexts import make_context
-from flowkit.executor.current import CALL, enter_run, find_around, note_write
+from flowkit.executor.current import CALL, find_around, note_write
 from flowkit.executor.entries import MODEL_SLOT, Entry, Failure, check_result
 from flowkit.executor.gates import Gates
 from flowkit.executor.intake import Intake
@@ -59,6 +59,7 @@ class Workers:
         guarded: Guarded,
         *,
         identity: RunIdentity,
+        context: contextvars.Context,
         data: object,
         lives: Lives | None = None,
         random: Callable[[], float] = random.random,
@@ -79,7 +80,7 @@ class Workers:
         self._random = random
         self._ready = table.ready
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._around, self._context = find_around(), enter_run(identity, log, table.known)
+        self._around, self._context = find_around(), context
         inside = INSIDE.get()
         self._inside = inside if inside is not None and inside.is_open else None
         """The call of the enclosing run, if it wasn't sealed when this run started."""
@@ -403,7 +404,7 @@ class Workers:
 
     def _make_context(self, entry: Entry) -> Context[Any]:
         call, open_group = partial(self._call, entry), partial(self._open_group, entry)
-        return make_context(entry, self._identity, self._data, self._log, call, open_group)
+        return make_context(entry, self._identity, self._data, self._log, self._table.known, call, open_group)
 
     async def _call(self, caller: Entry, tool: AnyTool, args: Sequence[object], kwargs: Mapping[str, object]) -> Any:
         """Run a call that a tool makes, as a node of this graph; its caller holds no slot while it waits."""
