@@ -43,7 +43,7 @@ Text = Callable[[bool], str]
 
 
 class Session:
-    """A connection that is made again; of one thread, or guarded by the caller.
+    """A connection that is reopened when it fails; used by one thread, or guarded by the caller.
 
     It prepares `statements` where it can.
     """
