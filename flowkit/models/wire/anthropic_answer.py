@@ -6,6 +6,7 @@ of earlier turns is left out, and the server asked once more.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from flowkit.codec import JSON
@@ -45,7 +46,7 @@ class AnthropicAnswer:
         self._request = request
         self._keeps_thinking = True
         self._aliases = find_aliases(request.tools)
-        self._named: dict[int | None, str] = {}  # the tools of the calls whose arguments have aliases
+        self._named: dict[int | None, Mapping[str, str]] = {}  # by call, where its arguments have aliases
         self._own_names: dict[int | None, OwnNames] = {}
         self._reader = AnthropicReader()
         self._pauses = 0
@@ -112,13 +113,14 @@ class AnthropicAnswer:
 
     def _give_own_names(self, delta: CallDelta | CallDone) -> tuple[CallDelta | CallDone, ...]:
         """Give the arguments of a call the names that its tool knows."""
-        if delta.name in self._aliases:
-            self._named[delta.slot] = delta.name
-            self._own_names[delta.slot] = OwnNames(self._aliases[delta.name])
+        names = self._aliases.get(delta.name or "")
+        if names is not None:
+            self._named[delta.slot] = names
+            self._own_names[delta.slot] = OwnNames(names)
         if delta.arguments is None or delta.slot not in self._named:
             return (delta,)
         if isinstance(delta, CallDone):
-            return (replace(delta, arguments=OwnNames(self._aliases[self._named[delta.slot]]).feed(delta.arguments)),)
+            return (replace(delta, arguments=OwnNames(self._named[delta.slot]).feed(delta.arguments)),)
         own = self._own_names[delta.slot].feed(delta.arguments)
         return (delta._replace(arguments=own or None),)
 

@@ -60,10 +60,10 @@ def _flatten(schema: dict[str, JSON]) -> dict[str, JSON]:
 
 
 def _resolve(branch: JSON, root: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    branch = _object(branch)
-    reference = branch.get("$ref")
+    own = _object(branch)
+    reference = own.get("$ref")
     if not isinstance(reference, str):
-        return branch
+        return own
     _, _, path = reference.partition("#/")
     place, _, name = path.partition("/")
     return _object(_object(root.get(place)).get(name))
