@@ -18,8 +18,10 @@ from flowkit.models.offline.korean_words import (
     ASKED_NOUNS,
     ASKING_WORDS,
     CALLED_FOR,
+    DEEDS,
     LASTING,
     PARTICLES_ANYWHERE,
+    VERBS_ALONE,
 )
 
 _UNITS = {
@@ -31,6 +33,22 @@ EARLY_HOUR = 5
 _WEEKDAYS = "월화수목금토일"
 _DAYS = {"오늘": 0, "금일": 0, "내일": 1, "명일": 1, "모레": 2, "내일모레": 2, "글피": 3, "어제": -1, "그저께": -2}
 _COUNTS = {"하루": 1, "이틀": 2, "사흘": 3, "나흘": 4, "닷새": 5, "일주일": 7, "열흘": 10, "보름": 15}
+_HOLIDAYS = {
+    "크리스마스이브": "12월 24일",
+    "크리스마스": "12월 25일",
+    "성탄절": "12월 25일",
+    "신정": "1월 1일",
+    "삼일절": "3월 1일",
+    "어린이날": "5월 5일",
+    "현충일": "6월 6일",
+    "광복절": "8월 15일",
+    "개천절": "10월 3일",
+    "한글날": "10월 9일",
+}
+"""Those with a fixed date, read as one only where a particle of time follows: "크리스마스 선물" is a thing."""
+_HOLIDAY = re.compile(
+    r"(?<![가-힣])(크리스마스\s?이브|" + "|".join(_HOLIDAYS) + r")\s*(?:날|당일)?(?=\s*(?:에|까지|부터)(?![가-힣]))"
+)
 _NUMBER_WORDS = {
     word: number
     for number, word in enumerate(
@@ -75,7 +93,10 @@ _SPANS_TO = re.compile(r"\s*(?:부터|에서|~|-)\s*")
 _SPAN = re.compile(
     r"(?<![가-힣])(?P<count>" + "|".join(_COUNTS) + r")\s*(?:동안|간|치|(?=\s*(?:더|연장)))(?![가-힣]{3})"
 )
-_SEAM = re.compile(r"(?<=[A-Za-z0-9_)%])(?=[가-힣])|(?<=[가-힣])(?=[A-Za-z0-9_(])")
+_SEAM = re.compile(
+    r"(?<=[A-Za-z0-9_)%])(?=[가-힣])(?![가-힣]\d{4}(?!\d))|(?<=[가-힣])(?<!\d[가-힣](?=\d{4}(?!\d)))(?=[A-Za-z0-9_(])"
+)
+"""Between a code and the letters beside it; a car's plate ("12가3456") is one code."""
 
 
 def is_korean(text: str) -> bool:
@@ -91,7 +112,8 @@ def normalise(request: str, now: datetime) -> str:
     >>> normalise("부산까지 2킬로, ORD-1003과 다음 주 금요일", datetime(2026, 12, 1))
     '부산까지 2 kg, ORD-1003 과 2026-12-11'
     """
-    text = _SOON.sub(lambda match: _read_soon(match, now), write_figures(request))
+    text = _HOLIDAY.sub(lambda match: _HOLIDAYS[re.sub(r"\s", "", match[1])], request)
+    text = _SOON.sub(lambda match: _read_soon(match, now), write_figures(text))
     text = _AHEAD.sub(_read_ahead, text)
     text = _read_moments(text, now)
     text = _TIME_ALONE.sub(lambda match: _read_hour_today(match, now), text)
@@ -217,6 +239,13 @@ _VERB_ENDING = re.compile(
     r"들어|걸어|꺼내|올려|내려|돌려|맡겨|옮겨|전해|정해|늘려|줄여|챙겨|구해|미뤄|당겨|담아|끊어|받아|닫아|묶어|풀어|"
     r"보여|알려|읽어|열어|가르쳐|말해|골라|적어|남겨|바꿔|지워|써|봐|줄래|주라|드려|팔아|사고|찾고|보내는|보낼|보내)$"
 )
+_BEFORE_GIVING = re.compile(r"(?:러|려|켜|쳐|져|펴|꿔|춰|둬|놔|돼|해|써|꺼|아|어|여|와|워|내|깨|채|서)$")
+_GIVING = ("주세", "줘", "주시", "주실", "줄래", "주십", "달라", "주면", "줄")
+"""An action done for somebody: the word before is a verb, as "불러" in "불러 주세요"."""
+_ATTRIBUTED = re.compile(r"(?:것|거|걸|건|게|수|적|때|줄|뻔|만큼|대로)(?:이|은|을|가|도|에|만|예요|같)?$")
+"""What follows the attributive of a verb, as "미룰" in "미룰 수"."""
+_JOINING = re.compile(r"(?:[놓두내타가오쓰보듣먹입잃잊받찾들빌풀맡](?:아|어|러|버리)?|리)고$")
+_COPULA = re.compile(r"(?<=[가-힣]{2})(?:인데요?|입니다만?|이에요|이고요?|이며|이라서|이니까)$")
 _QUOTED_BY = re.compile(r"(?P<words>.+?)(?:이라는|라는|이라고|라고)\s")
 _ORDERED = re.compile(r"(?:으라고|라고)$")
 
@@ -250,6 +279,74 @@ def _has_final(text: str) -> bool:
     return bool(text) and "가" <= text[-1] <= "힣" and (ord(text[-1]) - 0xAC00) % 28 != 0
 
 
+_PAIRS_OF_REQUESTS = frozenset(
+    [
+        "주세",
+        "세요",
+        "해주",
+        "해줘",
+        "할게",
+        "게요",
+        "하고",
+        "고싶",
+        "싶어",
+        "싶은",
+        "은데",
+        "어요",
+        "아요",
+        "해요",
+        "나요",
+        "까요",
+        "있나",
+        "있어",
+        "있을",
+        "을까",
+        "수있",
+        "알려",
+        "보여",
+        "합니",
+        "습니",
+        "니다",
+        "부탁",
+        "탁드",
+        "드려",
+        "려요",
+        "에서",
+        "까지",
+        "부터",
+        "으로",
+        "에요",
+        "예요",
+        "이요",
+        "좀해",
+        "되나",
+        "인데",
+        "는데",
+        "라고",
+        "이랑",
+        "하는",
+        "오전",
+        "오후",
+        "에는",
+        "그리",
+        "리고",
+        "이번",
+        "다음",
+    ]
+)
+"""Pairs of syllables of which any request may be made."""
+
+
+def find_pairs(text: str) -> set[str]:
+    """Find the pairs of syllables in the words of a text, without those of particles, endings and courtesies.
+
+    >>> sorted(find_pairs("충전소 찾아 주세요"))
+    ['전소', '찾아', '충전']
+    """
+    words = (strip_particle(word) for word in re.findall(r"[가-힣]{2,}", text))
+    return {word[place : place + 2] for word in words for place in range(len(word) - 1)} - _PAIRS_OF_REQUESTS
+
+
 def find_nouns(clause: str) -> Iterator[str]:
     """Find a clause's subject matter: its words without the final verb, request words, and final particles.
 
@@ -262,10 +359,10 @@ def find_nouns(clause: str) -> Iterator[str]:
     pieces: list[list[str]] = [[]]
     words = (quoted["words"] if quoted else clause).split()
     for word, after in zip(words, [*words[1:], ""], strict=False):
-        bare = word.strip(".,?!~\"'“”‘’()")
+        bare = _COPULA.sub("", word.strip(".,?!~\"'“”‘’()"))
         stem = strip_particle(bare)
-        is_wish = bare.endswith("고") and after.startswith("싶")
-        if not bare or bare in ASKING_WORDS or stem in ASKING_WORDS or stem in ASKED_NOUNS or _is_verb(bare) or is_wish:
+        is_asking = bare in ASKING_WORDS or stem in ASKING_WORDS or stem in ASKED_NOUNS or stem in DEEDS
+        if not bare or is_asking or _is_verb(bare) or _is_verb_before(bare, after):
             pieces.append([])
         elif bare.endswith("의") and bare == f"{stem}의":
             pieces[-1].append(bare)  # "서울의 봄" is one thing
@@ -276,6 +373,8 @@ def find_nouns(clause: str) -> Iterator[str]:
         else:
             pieces[-1].append(bare)
     found = [_end_genitive(" ".join(piece)) for piece in pieces if piece]
+    if quoted and not found:
+        found = [quoted["words"]]
     yield from dict.fromkeys(sorted(found, key=len, reverse=True))
 
 
@@ -286,6 +385,18 @@ def _end_genitive(piece: str) -> str:
 
 def _is_verb(word: str) -> bool:
     return len(word) > 1 and word not in LASTING and HANGUL.search(word) is not None and bool(_VERB_ENDING.search(word))
+
+
+def _is_verb_before(word: str, after: str) -> bool:
+    """Return whether what follows makes a verb of the word: "불러 주세요", "미룰 수", "사고 싶어요"."""
+    if word.endswith("고") and after.startswith("싶"):
+        return True
+    if word in VERBS_ALONE or (_JOINING.search(word) and word not in LASTING):
+        return True
+    if after.startswith(_GIVING) and _BEFORE_GIVING.search(word):
+        return True
+    # The final consonants ㄴ and ㄹ
+    return bool(_ATTRIBUTED.fullmatch(after)) and word[-1:] >= "가" and (ord(word[-1]) - 0xAC00) % 28 in (4, 8)
 
 
 def find_order(clause: str) -> str | None:
@@ -345,15 +456,25 @@ def find_message(clause: str) -> str | None:
     return None if found is None else " ".join(word for word in found["words"].split() if word not in ASKING_WORDS)
 
 
-def find_statement(request: str) -> str | None:
+_REQUESTS = re.compile(r"(?:주세요|줘요?|주십시오|주시겠어요|부탁\S*|싶\S+|[할갈을볼]게요?|려고요?)[.!?]?\s*$")
+
+
+def find_statement(request: str, *, alone: bool = False) -> str | None:
     """Find the clause that states something, as a reason does: the last that names no code and no number.
+
+    With `alone` it may be the only clause, unless that asks for something to be done.
 
     >>> find_statement("ORD-1005 반품하고 싶어요, 컵이 깨졌어요")
     '컵이 깨졌어요'
+    >>> find_statement(", 충전이 안 되는데 고쳐 주세요", alone=True)
+    '충전이 안 되는데'
     """
+    request = re.sub(r"(?<=[는은인]데)\s+", ", ", request)
     clauses = [clause.strip() for clause in re.split(r"[,.?!;\n]+(?:\s|\Z)", request) if clause.strip()]
     found = [clause for clause in clauses if not _VALUE_WORD.search(clause) and len(clause.split()) > 1]
-    return found[-1] if found and len(clauses) > 1 else None
+    stated = [clause for clause in found if not _REQUESTS.search(clause)]
+    found = stated if alone else stated or found
+    return found[-1] if found and (alone or len(clauses) > 1) else None
 
 
 def count_called_for(request: str, tool_name: str) -> int:
