@@ -18,7 +18,8 @@ from flowkit.messages import ToolSpec
 from flowkit.models.offline.declining import leave_declined_out, only_asks_about
 from flowkit.models.offline.embeddings import SentenceEmbedder
 from flowkit.models.offline.grounding import Grounded, Rank, ground
-from flowkit.models.offline.korean import count_called_for, find_pairs, is_korean, normalise, split_korean
+from flowkit.models.offline.korean import count_called_for, find_pairs, is_korean, split_korean
+from flowkit.models.offline.korean_times import normalise
 from flowkit.models.offline.moods import is_reading, wants_a_deed, wants_to_know
 from flowkit.models.offline.request_phrases import VERBS
 
@@ -249,7 +250,7 @@ def choose_tool(
             likeness[place]
             + CALLED_FOR * min(called_for, 3)
             + VALUE * min(grounded.values, 2)
-            + CODE * bool(grounded.codes)
+            + CODE * (korean and bool(grounded.codes))
             + SHARED * min(sum((1 / spread[pair] for pair in shared[place]), 0.0), 3)
             - MOOD * is_odd
         )

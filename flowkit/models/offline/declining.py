@@ -53,6 +53,8 @@ def leave_declined_out(request: str) -> tuple[str, list[str]]:
 
 
 _WOULD = re.compile(r"(?P<act>[가-힣]+?)(?P<deed>하|되)?면\s.*(?:\?|나요|까요|가요|[돼되]요|되죠|얼마|어떻게|뭐)")
+_KINDLY = re.compile(r"(?:줄|주실)\s*수|주시겠|줄래|주실래|(?:가능하|괜찮으시|괜찮으)면")
+"""A request in the form of a question."""
 _PRICES = frozenset(["fee", "price", "cost", "fare", "quote", "estimate", "shipping", "calculate"])
 _IF = re.compile(r"\b(?:if|when|once) (?:i|we|you|they) (?P<act>\w+)", re.IGNORECASE)
 
@@ -68,7 +70,7 @@ def only_asks_about(part: str, tool: ToolSpec) -> bool:
     False
     """
     would = _WOULD.search(part)
-    if would is not None:
+    if would is not None and not _KINDLY.search(part):
         if not is_reading(tool.name):
             return True
         if _PRICES & set(re.split(r"[\W_]+", tool.name.casefold())) or not would["deed"]:
