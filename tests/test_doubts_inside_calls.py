@@ -9,13 +9,19 @@ import pytest
 
 from flowkit import Agent, Context, InDoubt, ScriptedModel, ToolError, recipe, step, tool
 from flowkit.context import CONTEXT
+from flowkit.errors import RunError
+from flowkit.executor import Executor
 from flowkit.journal import Done, Fail, Journal, Resolution, Retry
 from flowkit.models.base import ModelRequest
+from flowkit.references import ToolCall
 from flowkit.testing import call
 from flowkit.tools import Tool
+from tests.stores import opened_journal
 
 AnyTool = Tool[..., Any]
 Way = Literal["call", "swallowed", "agent", "agent as tool", "recipe", "optional step", "recipe run", "shared"]
+Inside = Literal["call", "run", "run in a run", "recipe"]
+Outer = Literal["agent", "recipe", "graph"]
 
 
 class Shop:
@@ -164,3 +170,110 @@ def test_a_write_that_made_a_doubtful_call_and_went_on_is_not_repeated_and_the_r
     assert shop.effects == ["travel", "book", "pay"]
     assert "not paid" in shop.answers[0]
     journal.close()
+
+
+class Swallowing:
+    """A write that goes on after a doubt inside it, in a run of its own or in a call that it makes."""
+
+    def __init__(self, way: Inside) -> None:
+        self.effects: list[str] = []
+        effects = self.effects
+
+        @tool(effect="write")
+        async def pay() -> str:
+            """Pay."""
+            effects.append("pay")
+            if effects.count("pay") == 1:
+                raise InDoubt("the bank didn't answer")
+            return "paid now"
+
+        def ask(request: ModelRequest) -> Any:
+            return "Done." if request.turn > 1 else [call("pay")]
+
+        clerk = Agent(ScriptedModel(ask), tools=[pay], cache=False, name="clerk")
+
+        @tool(effect="write")
+        async def chain() -> str:
+            """Let the clerk pay."""
+            return (await clerk.run("Go.")).text
+
+        deeper = Agent(
+            ScriptedModel(lambda asked: "Done." if asked.turn > 1 else [call("chain")]),
+            tools=[chain],
+            cache=False,
+            name="boss",
+        )
+
+        @recipe
+        def steps() -> Any:
+            """Pay."""
+            return step(pay)
+
+        @tool(effect="write")
+        async def travel(ctx: Context[Any] = CONTEXT) -> str:
+            """Travel, paid or not."""
+            effects.append("travel")
+            with suppress(Exception):
+                match way:
+                    case "call":
+                        await ctx.call(pay)
+                    case "run":
+                        await clerk.run("Go.")
+                    case "run in a run":
+                        await deeper.run("Go.")
+                    case "recipe":
+                        await steps.options(cache=False).run()
+            return "not paid"
+
+        self._travel = travel
+
+    def live(self, journal: Journal, outer: Outer) -> str:
+        """Run, or resume; return the status."""
+        if outer == "recipe":
+            travel = self._travel
+
+            @recipe
+            def trip() -> Any:
+                """Travel."""
+                return step(travel)
+
+            return asyncio.run(trip.options(journal=journal, cache=False, run_id="r").run()).status
+        if outer == "graph":
+            return asyncio.run(self._live_as_graph(journal))
+
+        def answer(request: ModelRequest) -> Any:
+            return "Done." if request.turn > 1 else [call("travel")]
+
+        agent = Agent(ScriptedModel(answer), tools=[self._travel], cache=False, journal=journal)
+        return asyncio.run(agent.run("Go.", run_id="r")).status
+
+    async def _live_as_graph(self, journal: Journal) -> str:
+        async with Executor(tools=[self._travel], journal=journal, run_id="r") as graph:
+            graph.add(ToolCall("trip", "travel", {}))
+            await graph.wait()
+        found = journal.find("r")
+        assert found is not None
+        return found.status
+
+
+@pytest.mark.usefixtures("journal_store")
+@pytest.mark.parametrize("outer", ["agent", "recipe", "graph"])
+@pytest.mark.parametrize("way", ["call", "run", "run in a run", "recipe"])
+def test_a_write_that_swallowed_a_doubt_at_any_depth_is_not_over_until_somebody_has_settled_it(
+    way: Inside, outer: Outer, tmp_path: Path
+) -> None:
+    shop = Swallowing(way)
+    with opened_journal(tmp_path / "j") as journal:
+        for _ in range(3):
+            assert shop.live(journal, outer) == "in_doubt"
+        assert shop.effects == ["travel", "pay"]
+        doubts = find_doubts(journal)
+        assert doubts
+        for run, node, _ in doubts:
+            with pytest.raises(RunError, match="nothing would run it again"):
+                journal.resolve(run, node, Retry(), by="kim")
+        assert find_doubts(journal) == doubts
+        for run, node, _ in doubts:
+            journal.resolve(run, node, Done("paid, says the bank"), by="kim")
+        assert shop.live(journal, outer) == "done"
+        assert shop.effects == ["travel", "pay"]

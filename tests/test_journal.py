@@ -541,7 +541,7 @@ def test_a_run_goes_on_with_the_inputs_it_began_with(tmp_path: Path) -> None:
             with pytest.raises(RunError, match="other inputs"):
                 await journal.open_run("r", name="n", inputs={"q": 2})
             run = await journal.open_run("r", name="n")
-            assert run.inputs == {"q": 1}
+            assert run.details.inputs == {"q": 1}
 
     asyncio.run(main())
 
@@ -862,7 +862,7 @@ def test_queued_run_is_stopped_until_somebody_drives_it(tmp_path: Path) -> None:
 
     async def drive(run: RunJournal) -> None:
         assert not run.is_new
-        assert run.inputs == {"n": 1}
+        assert run.details.inputs == {"n": 1}
         assert run.first_seq == 0
         with opened_journal(tmp_path / "j") as other:
             assert [found.status for found in other.runs()] == ["running"]

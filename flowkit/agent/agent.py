@@ -32,6 +32,7 @@ from flowkit.cache import Cache
 from flowkit.codec import JSON
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, DefinitionError
+from flowkit.executor.current import JOURNAL
 from flowkit.history import read_history, unanswered
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
@@ -42,7 +43,7 @@ from flowkit.option_checks import find_misfit
 from flowkit.runs.budgets import Budget
 from flowkit.runs.decided import DECIDED
 from flowkit.runs.limits import Limits
-from flowkit.runs.nested import AROUND, NewRun, place_run
+from flowkit.runs.nested import NewRun, place_run
 from flowkit.runs.options import MODEL, RunOptions, check_identity, check_run_options, find_limits, open_cache, open_log
 from flowkit.runs.run import Run, RunsAtWork, block_on, hold, make_run_id, wait_with
 from flowkit.tools import Tool
@@ -349,7 +350,8 @@ class Agent(Generic[OutputT]):
             run_id=around.identity.inside(around.lasting_id or around.call_id).run_id if is_known else make_run_id(),
         )
         plan = replace(self._make_plan(self._options), journal=None)
-        return self._launch(plan, context, Given(said), around=AROUND.get(), tool=tool or _CALL.sub("", around.call_id))
+        tool = tool or _CALL.sub("", around.call_id)
+        return self._launch(plan, context, Given(said), around=JOURNAL.get(), tool=tool)
 
     async def run(self, message: Said | None = None, **options: Unpack[AgentRunOptions]) -> AgentResult[OutputT]:
         """Start a run and return its result; it is cancelled with its caller. The arguments are those of `start`.

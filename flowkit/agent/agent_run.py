@@ -22,13 +22,13 @@ from flowkit.context import Context
 from flowkit.errors import FlowkitError, GuardRefused, NoSuchNode, RunError, StoreError
 from flowkit.events import EventLog, RunStatus
 from flowkit.executor import Decision, Executor
+from flowkit.executor.current import JOURNAL
 from flowkit.history import unanswered
 from flowkit.journal import Journal, RunJournal
 from flowkit.messages import Message, UserMessage, text_of
 from flowkit.models.pricing import load_prices
 from flowkit.runs.budgets import BudgetSpent
 from flowkit.runs.limits import METER, Meter
-from flowkit.runs.nested import AROUND
 from flowkit.runs.results import Pending, RunResult
 from flowkit.stores.waiting import wait_in_thread
 
@@ -93,7 +93,7 @@ class AgentWork(Generic[OutputT]):
             given = await self._open_record_inside(self._around)
         elif plan.journal is not None:
             given = await self._open_record(plan.journal)
-        AROUND.set(self._record.journal)
+        JOURNAL.set(self._record.journal)
         history, ended = unload(given.history)
         given = replace(given, history=history)
         context = self._context
@@ -263,7 +263,7 @@ class AgentWork(Generic[OutputT]):
 
     def _read_inputs(self, held: RunJournal) -> Given:
         """Read the inputs of the run, unmasked while it can be resumed."""
-        began = Given.from_json(held.inputs)
+        began = Given.from_json(held.details.inputs)
         return replace(began, history=restore_history(began.history, held.kept.get(0, {})), decisions=self._decisions)
 
 

@@ -359,7 +359,7 @@ class Rounds(Generic[OutputT]):
         if self.calls.pending:
             self.graph.cancel_all("the run waits for a person")
             raise Stopped("waiting", self.calls.explain_wait())
-        if self._record.journal is not None and (self.graph.has_doubt or self._record.has_doubt(self._turn)):
+        if self._record.journal is not None and (self.graph.has_doubt or await self._record.has_doubt(self._turn)):
             raise Stopped("in_doubt")
         tool = self._plan.output.tool
         answer = None if tool is None else self.calls.find_finished(tool.name)

@@ -14,7 +14,6 @@ from flowkit.agent.requesting import TurnTools
 from flowkit.codec import JSON, dumps, loads
 from flowkit.events import EventLog, RunStatus
 from flowkit.journal import RecordedTurn, RunJournal
-from flowkit.journal.records import has_doubt
 from flowkit.known_secrets import KnownSecrets
 from flowkit.masking import MASK, show_arguments
 from flowkit.messages import AssistantMessage, Message, RequestedCall, Usage, message_from_json
@@ -151,10 +150,10 @@ class RunRecord:
             if not journal.is_inner:  # the enclosing run reports them, too
                 journal.follow(log)
 
-    def has_doubt(self, turn: int) -> bool:
+    async def has_doubt(self, turn: int) -> bool:
         """Return whether earlier processes left a call in doubt; not before their last turn, where a probe may settle it."""
         is_restored = bool(self.past) and turn == self.past[-1].turn
-        return is_restored and self.journal is not None and has_doubt(self.journal.nodes)
+        return is_restored and self.journal is not None and await self.journal.has_doubt()
 
     def prefix(self, turn: int, attempt: int) -> str:
         """Return an id prefix for an attempt's calls that no other call in the journal and no other attempt has.

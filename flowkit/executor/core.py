@@ -33,6 +33,7 @@ from flowkit.events import EventLog
 from flowkit.executor import phases
 from flowkit.executor.approvals import ApprovalGate, CallGuard, Guarded
 from flowkit.executor.controls import Controls
+from flowkit.executor.current import enter_run
 from flowkit.executor.entries import Entry, began_with
 from flowkit.executor.gates import Gates, OpenedGate, RememberedGate, ResolvedGate, ResourceGate
 from flowkit.executor.intake import NO_EDGES, Intake, LookAtReference
@@ -205,6 +206,7 @@ class Executor:
             attempts,
             guarded,
             identity=identity,
+            context=enter_run(identity, log, table.known, journal),
             data=data,
             lives=None if self._own is None else self._own.lives,
             random=random,
@@ -261,7 +263,8 @@ class Executor:
         """
         above = None if parent is None else self._table.find(parent)
         self._intake.add(node, above, early, sealed)
-        self._workers.drain()
+        if self._table.moves or self._table.errands:  # nothing comes of a node that waits for others
+            self._workers.drain()
 
     def guess(self, call: ToolCall) -> None:
         """Add a prefetched read, which no model has requested yet.
@@ -415,7 +418,7 @@ class Executor:
         self._table.waiters.add(waiter)
         try:
             if self._table.pending:
-                self._settler.look_for_stuck()
+                self._settler.stuck.look()
             if waiter.left and not waiter.future.done():
                 await waiter.future
         finally:

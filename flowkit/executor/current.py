@@ -13,6 +13,7 @@ from flowkit.codec import JSON, dumps
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry
 from flowkit.identity import RunIdentity
+from flowkit.journal import RunJournal
 from flowkit.known_secrets import KNOWN, KnownSecrets
 from flowkit.observers import RUN_AROUND
 
@@ -20,6 +21,8 @@ CALL: ContextVar[Entry | None] = ContextVar("flowkit_call", default=None)
 """The call that this task is a part of."""
 RUN: ContextVar[RunIdentity | None] = ContextVar("flowkit_run", default=None)
 """The run of that call."""
+JOURNAL: ContextVar[RunJournal | None] = ContextVar("flowkit_journal", default=None)
+"""The journal of the run in whose call this task runs: a run that the call starts is recorded there, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +75,12 @@ def find_around() -> tuple[Entry, ...]:
     return AROUND.get() if call is None or call.has_ended else (*AROUND.get(), call)
 
 
-def enter_run(identity: RunIdentity, log: EventLog, known: KnownSecrets) -> Context:
+def enter_run(identity: RunIdentity, log: EventLog, known: KnownSecrets, journal: RunJournal | None) -> Context:
     """Return the context of the tasks that run this run's calls: this one, as it is in the run."""
     context = copy_context()
     context.run(AROUND.set, find_around())
     context.run(RUN.set, identity)
+    context.run(JOURNAL.set, journal)
     context.run(CALL.set, None)
     context.run(RUN_AROUND.set, log)
     context.run(KNOWN.set, known)

@@ -8,9 +8,7 @@ first attempt's ids are their lasting ids, since the first attempt after a crash
 from collections.abc import MutableMapping
 
 from flowkit.executor.entries import Entry, Made
-
-BETWEEN = "@"
-"""What separates an id from the attempt that made it, where an earlier attempt has taken the id; in no tool's name."""
+from flowkit.journal.enclosing import BETWEEN
 
 
 def name_made(caller: Entry, tool: str, entries: MutableMapping[str, Entry], *, writes: bool) -> tuple[str, str | None]:

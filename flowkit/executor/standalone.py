@@ -16,7 +16,6 @@ from flowkit.events import EventLog, RunStatus
 from flowkit.executor.outcomes import Approve, Deny, Outcome
 from flowkit.identity import RunIdentity
 from flowkit.journal import Journal, RunJournal
-from flowkit.journal.records import has_doubt as find_doubt
 from flowkit.observers import tell_observers
 from flowkit.option_checks import SLOTS, TEXT, TIME, Expected, find_misfit, has_methods
 from flowkit.run_reports import report_end, report_start
@@ -164,7 +163,7 @@ class OwnRun:
 
     async def finish(self, outcomes: Sequence[Outcome | None], error: BaseException | None, *, has_doubt: bool) -> None:
         """Report its outcome, and release its journal; a stopped run can be resumed by its id."""
-        has_doubt = has_doubt or (self._held is not None and find_doubt(self._held.nodes))
+        has_doubt = has_doubt or (self._held is not None and await self._held.has_doubt())
         status = _find_status(outcomes, error, has_doubt=has_doubt)
         try:
             await self.lives.close()

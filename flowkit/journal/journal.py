@@ -17,9 +17,10 @@ from flowkit.clock import Clock, SystemClock
 from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError, RunError, StoreError
 from flowkit.identity import RunIdentity
+from flowkit.journal.enclosing import check_runs_again
 from flowkit.journal.location import check_address, is_url
 from flowkit.journal.log import RUN_LEASE_S, JournalLog, KeptEvents
-from flowkit.journal.records import Decision, JournalStats, Recorded, Resolution, RunDetails, RunSummary
+from flowkit.journal.records import Decision, JournalStats, Recorded, Resolution, Retry, RunDetails, RunSummary
 from flowkit.journal.rows import from_text
 from flowkit.journal.run import RunJournal, open_run
 from flowkit.journal.sqlite.store import SqliteStore
@@ -245,9 +246,12 @@ class Journal:
         """Resolve a write in doubt, from any process, while the run has no driver; return the updated record.
 
         Raises `RunBusy` when the run is driven, or when the call may still be running, `RunError` when the node isn't
-        in doubt. The cached reads on its `resources` stay as they are: `cache.bump(…)` invalidates them.
+        in doubt, or for `Retry` inside a call that has ended: nothing would run it again. The cached reads on its
+        `resources` stay as they are: `cache.bump(…)` invalidates them.
         """
         place = RunPlace(run_id, user, session)
+        if isinstance(resolution, Retry):
+            check_runs_again(self._store, place, node)
         return self._log.run_now(lambda: self._store.settle(place, node, resolution, by))
 
     def stopped(self, limit: int = 100) -> list[RunSummary]:

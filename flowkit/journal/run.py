@@ -33,6 +33,7 @@ from flowkit.journal.records import (
     Resolution,
     RunState,
     explain_running,
+    has_doubt,
 )
 from flowkit.journal.rows import encode_value, from_text, to_text
 from flowkit.journal.run_writing import OWN_WRITE_BYTES, RunWriting
@@ -105,11 +106,6 @@ class RunJournal:
         """Until when each claimed call has to have started, by this process's clock."""
 
     @property
-    def inputs(self) -> JSON:
-        """The run's input."""
-        return self.details.inputs
-
-    @property
     def nodes(self) -> Mapping[str, Recorded]:
         """Every recorded node."""
         return self._nodes
@@ -117,7 +113,7 @@ class RunJournal:
     @property
     def turns(self) -> tuple[RecordedTurn, ...]:
         """The model's messages so far, in order."""
-        turns = [(turn, self._turns[turn]) for turn in sorted(self._turns)]
+        turns = sorted(self._turns.items())
         return tuple(RecordedTurn(turn, from_text(said)) if isinstance(said, str) else said for turn, said in turns)
 
     @property
@@ -162,8 +158,7 @@ class RunJournal:
 
         - `InDoubt` for a write that may have happened, or a call that may still be running elsewhere.
         - `CodeChanged` for a node that began with other code.
-        - `RunBusy` when another driver took over.
-        - `StoreError` when the claim can't be written.
+        - `RunBusy` when another driver took over, `StoreError` when the claim can't be written.
         """
         if self.is_over:
             raise RunError(f"run {self.run_id!r} is over ({self.details.summary.status}): nothing of it starts again")
@@ -297,8 +292,7 @@ class RunJournal:
             return
         said = to_text(message)
         text = TurnText(turn, said, to_text(dict(kept)) if kept else None)
-        encoded = [(read, encode_value(read.value, read.node)) for read in reads]
-        nodes = tuple(self._put(read, data) for read, data in encoded)
+        nodes = tuple(self._put(read, encode_value(read.value, read.node)) for read in reads)
         self._writing.post_turn(text, nodes)
         self._turns[turn] = said
         self._nodes.update((read.node, read) for read in reads)
@@ -343,8 +337,7 @@ class RunJournal:
         """Record a decision made in this process; an earlier decision is kept, and returned."""
         decision = Decision(approved, by, self._log.clock.wall(), reason, arguments)
         await self._log.run(lambda: self._log.store.decide(self._number, node, decision))
-        await self.refresh()
-        approval = self._approvals.get(node)
+        approval = (await self.refresh()).get(node)
         return decision if approval is None or approval.decision is None else approval.decision
 
     async def refresh(self) -> Mapping[str, Approval]:
@@ -364,6 +357,12 @@ class RunJournal:
         self._nodes[node] = record
         return record
 
+    async def has_doubt(self) -> bool:
+        """Return whether a call of this run is in doubt, or one of a run that its calls started, in any process."""
+        if self.is_new or self.is_over or has_doubt(self._nodes):
+            return has_doubt(self._nodes)
+        return await self._log.run(lambda: self._log.store.has_doubt_inside(self._number))
+
     def follow(self, log: EventLog) -> None:
         """Write the events of this log soon, those that it has and those that come; pieces of one text are joined."""
         if not self.is_over:
@@ -376,11 +375,10 @@ class RunJournal:
 
     async def conversation(self) -> list[JSON]:
         """Return the session's messages from before this run, oldest first."""
-        summary = self.details.summary
+        summary, store = self.details.summary, self._log.store
         if summary.session is None:
             return []
         session, user = summary.session, summary.user
-        store = self._log.store
         return await self._log.run(lambda: store.conversation(session, user, self._number, CONVERSATION_RUNS))
 
     async def open_inside(

@@ -34,6 +34,13 @@ OVER = ("done", "failed", "cancelled", "limit")
 """The final states: a run in one of them is never resumed."""
 UNFINISHED = "status IN ('queued', 'running', 'cancelling')"
 """Runs that somebody drives, or should; in every dialect of SQL."""
+DOUBT_INSIDE = (
+    "WITH RECURSIVE inside(id) AS (SELECT id FROM {run} WHERE parent = {number} UNION ALL"
+    " SELECT r.id FROM {run} r JOIN inside ON r.parent = inside.id)"
+    " SELECT 1 FROM inside JOIN {node} n ON n.run = inside.id"
+    " WHERE n.state = 'in_doubt' OR (n.state = 'claimed' AND n.effect = 'write') LIMIT 1"
+)
+"""Whether there is a write in doubt in the runs inside one; in every dialect of SQL."""
 
 
 class MaybeWritten(StoreError):
@@ -320,6 +327,13 @@ class JournalStore(Protocol):
 
     def find(self, place: RunPlace) -> RunSummary | None:
         """Find a run for a list."""
+        ...
+
+    def has_doubt_inside(self, run: int) -> bool:
+        """Return whether a write is in doubt in a run that a call of this one started, at any depth.
+
+        None of them is driven then: this one's driver asks at its end, and a claimed write without a driver is in doubt.
+        """
         ...
 
     def runs(self, chosen: Filter) -> list[RunSummary]:

@@ -16,10 +16,10 @@ from flowkit.context import Context
 from flowkit.errors import FlowkitError, InDoubt, NoSuchNode, RunError, StoreError, ToolError
 from flowkit.events import EventLog, RunStatus
 from flowkit.executor import Decision, Executor, Outcome
+from flowkit.executor.current import JOURNAL
 from flowkit.executor.slots import DEFAULT_LIMIT
 from flowkit.graph import INPUTS, ModelStep, Step
 from flowkit.journal import RunJournal
-from flowkit.journal.records import has_doubt
 from flowkit.models.base import Model
 from flowkit.recipes.data import hash_recipe
 from flowkit.recipes.model_steps import AskRequest, lower_agents, run_request
@@ -28,7 +28,6 @@ from flowkit.recipes.plan import AnyTool, RecipePlan
 from flowkit.references import resolve
 from flowkit.runs.driving import Stopped
 from flowkit.runs.limits import METER, Meter
-from flowkit.runs.nested import AROUND
 from flowkit.runs.options import find_limits, open_cache
 from flowkit.runs.results import Pending
 from flowkit.tools.lives import open_lives
@@ -105,7 +104,7 @@ class RecipeWork(Generic[R]):
                 only_read=_OVER,
             )
         held = self._journal
-        AROUND.set(held)
+        JOURNAL.set(held)
         if held is None:
             return
         # A resumed run stays in the session in which it started, whatever the caller passed.
@@ -147,7 +146,7 @@ class RecipeWork(Generic[R]):
             await executor.wait(*names)
             while self._apply_decisions(executor):
                 await executor.wait(*names)
-            problem = self._read_end(executor)
+            problem = await self._read_end(executor)
         if problem is not None:
             raise problem
 
@@ -201,10 +200,10 @@ class RecipeWork(Generic[R]):
             run_model_step=self._run_model_step,
         )
 
-    def _read_end(self, executor: Executor) -> Stopped | FlowkitError | None:
+    async def _read_end(self, executor: Executor) -> Stopped | FlowkitError | None:
         """Read the outcome when nothing more can happen; return the reason if the run isn't `done`."""
         doubt = [call for call in executor.outcomes.values() if call.state == "in_doubt"]
-        if doubt or executor.has_doubt or (self._journal is not None and has_doubt(self._journal.nodes)):
+        if doubt or executor.has_doubt or (self._journal is not None and await self._journal.has_doubt()):
             names = ", ".join(call.call.id for call in doubt) or "a call inside a step"
             return Stopped("in_doubt", InDoubt(f"may or may not have happened: {names}"))
         if self.pending:

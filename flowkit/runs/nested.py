@@ -1,14 +1,13 @@
 """A run inside another one's call: where it belongs, and its events under the call's name."""
 
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from flowkit import events
 from flowkit.codec import JSON
 from flowkit.events import Event, EventLog
-from flowkit.executor.current import find_call
+from flowkit.executor.current import JOURNAL, find_call
 from flowkit.identity import RunIdentity
 from flowkit.journal import RunJournal
 from flowkit.runs.options import RunOptions
@@ -16,9 +15,6 @@ from flowkit.runs.results import RunResult
 from flowkit.runs.run import Run, make_run_id
 
 ResultT = TypeVar("ResultT", bound=RunResult[Any])
-
-AROUND: ContextVar[RunJournal | None] = ContextVar("flowkit_around", default=None)
-"""The journal of the run in whose call this task runs: a run that the call starts is recorded there, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +35,7 @@ def place_run(options: RunOptions, name: str, inputs: Callable[[], JSON], *, has
     call = find_call()
     if call is None:
         return NewRun(RunIdentity(user, session, make_run_id()))
-    run_id, outer, around = call.name_run(name, inputs()), call.identity, AROUND.get()
+    run_id, outer, around = call.name_run(name, inputs()), call.identity, JOURNAL.get()
     if has_journal:
         return NewRun(RunIdentity(user, session, run_id))
     if user is None and session is None:

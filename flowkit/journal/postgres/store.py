@@ -44,7 +44,7 @@ from flowkit.journal.records import (
     RunState,
     RunSummary,
 )
-from flowkit.journal.store import Changes, Commits, Filter, HeldRuns, RunPlace, Taken, WantedRun
+from flowkit.journal.store import DOUBT_INSIDE, Changes, Commits, Filter, HeldRuns, RunPlace, Taken, WantedRun
 
 T = TypeVar("T")
 DAYS_KNOWN = 10_000
@@ -247,6 +247,10 @@ class PostgresStore:
             return None if number is None else self._reader.summaries(rows)[0]
 
         return self._read(read)
+
+    def has_doubt_inside(self, run: int) -> bool:
+        query = DOUBT_INSIDE.format(run="flowkit.run", node="flowkit.node", number=run)
+        return bool(self._read(lambda link: self._reader.read(link, query)[0]))
 
     def runs(self, chosen: Filter) -> list[RunSummary]:
         return self._read(

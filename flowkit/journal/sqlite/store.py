@@ -49,7 +49,18 @@ from flowkit.journal.sqlite.writing import (
     write_node,
     write_question,
 )
-from flowkit.journal.store import OVER, Changes, Commits, Filter, HeldRuns, Put, RunPlace, Taken, WantedRun
+from flowkit.journal.store import (
+    DOUBT_INSIDE,
+    OVER,
+    Changes,
+    Commits,
+    Filter,
+    HeldRuns,
+    Put,
+    RunPlace,
+    Taken,
+    WantedRun,
+)
 
 logger = logging.getLogger("flowkit.journal")
 
@@ -236,6 +247,10 @@ class SqliteStore:
             return None if number is None else read_summary(connection, number, self._holding)
 
         return self._transactions.read(read)
+
+    def has_doubt_inside(self, run: int) -> bool:
+        query = DOUBT_INSIDE.format(run="run", node="node", number="?")
+        return self._transactions.read(lambda connection: connection.execute(query, (run,)).fetchone() is not None)
 
     def runs(self, chosen: Filter) -> list[RunSummary]:
         return self._transactions.read(lambda connection: read_runs(connection, chosen, self._holding))

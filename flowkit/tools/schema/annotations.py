@@ -8,7 +8,7 @@ part. `adapt` walks an annotation and puts a form of ours in their place; the fu
 
 import dataclasses
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Generator, Iterable, Mapping, Sequence
 from types import GenericAlias, NoneType, UnionType
 from typing import (
     Annotated,
@@ -107,6 +107,8 @@ class Adapter:
         arguments = get_args(annotation)
         if origin is re.Pattern and arguments == (bytes,):
             raise TypeError("JSON can't hold a pattern of bytes; take Pattern[str]")
+        if (origin or annotation) in (Generator, AsyncGenerator):
+            raise TypeError("JSON can't hold a generator; take Iterable or list")
         if (origin or annotation) in (Iterable, Collection):
             # pydantic would check the items of the first only when the function asks for them, and take no Collection.
             return self.adapt(list[arguments] if arguments else list, variables)

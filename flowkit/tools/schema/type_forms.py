@@ -97,7 +97,10 @@ def make_literal_exact(annotation: Any, *, is_key: bool = False) -> Any:
     values = get_args(annotation)
     if all(type(value) is str or (value is None and not is_key) for value in values):
         return annotation
-    in_json = [to_jsonable_python(value) for value in values]
+    try:
+        in_json = [to_jsonable_python(value) for value in values]
+    except UnicodeDecodeError:
+        raise TypeError("JSON can't hold bytes that aren't text; take bytes") from None
     known = {dump_sorted(form): value for form, value in zip(in_json, values, strict=True)}
     if is_key:
         known = {dump_sorted(next(iter(to_jsonable_python({value: 0})))): value for value in values} | known
