@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 from flowkit.cache import KeyOf, Look
 from flowkit.codec import JSON, dump_sorted
 from flowkit.context import Context
-from flowkit.errors import InDoubt, ToolError
+from flowkit.errors import InDoubt, ToolError, ToolResultError
 from flowkit.executor import phases
 from flowkit.executor.outcomes import Decision, Source, State
 from flowkit.executor.plan import AnyTool, Plan
@@ -317,6 +317,26 @@ class Entry:
             more.context.cancelled.set()
         if self.worker is not None:
             self.worker.cancel()
+
+
+def keep_result(entry: Entry, plan: Plan, result: object) -> Failure | None:
+    """Keep what the function returned, as JSON; return the failure if it can't be."""
+    try:
+        entry.value = plan.dump(plan.tool.name, result)
+    except ToolResultError as error:
+        return refuse_result(plan, error)
+    return None
+
+
+def refuse_result(plan: Plan, error: ToolResultError) -> Failure:
+    """Make the failure of a call with a result that isn't JSON."""
+    # The function has returned: who reads that it failed would do it again.
+    return Failure("failed", str(error) if plan.is_read else explain_unshown(error), error)
+
+
+def explain_unshown(error: ToolResultError) -> str:
+    """Explain to a model that a write was done although its result can't be shown."""
+    return f"it was done, but its result can't be shown: {error}; don't repeat it"
 
 
 def check_result(entry: Entry) -> None:

@@ -30,7 +30,8 @@ class ResultType:
     def __init__(self, annotation: Any, *, schema: Mapping[str, JSON] | None = None) -> None:
         """Take a schema that is given in place of the annotation's."""
         self.annotation = annotation
-        self._itself = annotation if any(annotation is kind for kind in _ITSELF) else None
+        self.own_json: type | None = next((kind for kind in _ITSELF if annotation is kind), None)
+        """The annotated type if its values are their own JSON, except for a text that isn't ASCII."""
         self._adapter: TypeAdapter[Any] | None = None
         self._schema: Schema | None = None if schema is None else dict(schema)
         self._is_read = schema is not None
@@ -54,7 +55,7 @@ class ResultType:
         else whoever reads the result later, perhaps from the cache, would be the first to find out.
         """
         # A whole number or plain text is its own JSON, and most often what a tool gives.
-        if type(result) is self._itself and (self._itself is not str or result.isascii()):
+        if type(result) is self.own_json and (self.own_json is not str or result.isascii()):
             return result
         try:
             result = keep(result)
