@@ -46,7 +46,7 @@ Made again, the text must allow for the first having been committed.
 
 
 class Session:
-    """A connection that is made again; of one thread, or guarded by the caller.
+    """A connection that is reopened when it fails; used by one thread, or guarded by the caller.
 
     It prepares `statements` where it can.
     """

@@ -24,7 +24,7 @@ BLOB_AT_MOST = 64 * 2**20
 KEY_CHARACTERS = 500
 """Longer node names are indexed by their hash, since an index row takes 2,700 bytes at most."""
 LOCK_S = 2
-"""How long a batch waits for a row that somebody is taking over, or a table that is changed."""
+"""How long a batch waits for a row that another process is taking over, or for a table that is being changed."""
 STATEMENT_S = 60
 """In place of a time-out that the role or the database may have."""
 IDLE_S = 5
@@ -52,13 +52,13 @@ def begin(*, durable: bool) -> str:
 
 
 def key_of(node: str) -> str:
-    """Return what stands for a node, given as a column, in the index."""
+    """Return the SQL expression that the index has for this column of node names."""
     return node if len(node) <= KEY_CHARACTERS else f"sha256:{sha256(node.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """What almost every batch consists of."""
+    """The statements of almost every batch."""
 
     lock: Statement
     nodes: Statement
