@@ -445,6 +445,7 @@ EXECUTOR = (
     ("worker",),
     ("entries",),
     ("contexts", "current", "made_names", "read_scope", "pooled", "retries", "seals", "table"),
+    ("stuck_waiters",),
     ("settling", "circles", "lending"),
     ("intake", "approvals", "sharing", "shared_runs", "tool_attempts"),
     ("controls",),

@@ -164,7 +164,7 @@ class Tool(Generic[P, R_co]):
 
     @property
     def is_unbound(self) -> bool:
-        """Whether it is a method as its class holds it, which nothing can call without an object."""
+        """Return whether it is an unbound method, which can't be called without an object."""
         return self._is_method and not self._is_class_method
 
     @property
@@ -212,11 +212,11 @@ class Tool(Generic[P, R_co]):
 
     @property
     def has_signature(self) -> bool:
-        """Whether there is a function with a signature behind it, and not a handler with a schema."""
+        """Return whether it was made from a function with a signature, not from a handler with a schema."""
         return isinstance(self._callee, FunctionCallee)
 
     def lint(self, target: str = "openai-strict") -> list[Finding]:
-        """Report what this API would change or reject in the tool, and what the tool costs; the worst first."""
+        """Report what this API would change or reject in the tool, and what the tool costs; the most serious first."""
         # The cast, because pyright takes no cached_property where a protocol asks for a property.
         return lint(cast(Lintable, self), parse_target(target))
 
@@ -297,7 +297,7 @@ class Tool(Generic[P, R_co]):
     def check(self, arguments: Mapping[str, object], open_names: Collection[str] | None = None) -> None:
         """Validate the arguments that hold no reference; raises `ToolArgumentsError`.
 
-        `open_names` are those that hold one, from who has looked already.
+        `open_names` are the arguments known to hold one, if the caller has looked already.
         """
         if open_names is None:
             _, open_names = find_open(arguments)

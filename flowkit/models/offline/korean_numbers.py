@@ -42,7 +42,7 @@ _PLACES = {"천": 1000, "백": 100, "십": 10}
 
 _COUNTER_WORDS = """
 명 분 사람 개 장 권 병 그릇 잔 봉지 봉 팩 마리 번 대 켤레 송이 시간 살 달 박스 상자 통 캔 벌 자리 판 줄 조각 쌍 접시 묶음 포기 알 모
-킬로그램 킬로 키로 그램 인분 박 회 주 끼 채 건 곡 팀 그루 바퀴 편
+킬로그램 킬로 키로 그램 인분 박 회 주 끼 채 건 곡 팀 그루 바퀴 편 포대 다발 자루 컵 세트
 """
 COUNTERS = _COUNTER_WORDS.split()
 """What stands behind a number and says what is counted."""
@@ -86,7 +86,9 @@ def write_figures(text: str) -> str:
     """
     text = _WON.sub(_read_won, text)
     text = re.sub(
-        r"(?<![가-힣])(유|시)월(?=\s*[\d일이삼사오육칠팔구십초말])", lambda match: f"{_MONTHS[match[1]]}월", text
+        r"(?<![가-힣])(유|시)월(?=\s*(?:[\d일이삼사오육칠팔구십초말]|에|의|부터|까지|분|\Z)|\s)",
+        lambda match: f"{_MONTHS[match[1]]}월",
+        text,
     )
     text = _MEASURED.sub(_read_measured, text)
     text = _HALF.sub(_read_half, text)
@@ -127,7 +129,8 @@ def _is_one_of(digit: str, match: re.Match[str]) -> bool:
     behind = match.string[match.end() :]
     match match["unit"]:
         case "월":
-            return re.match(r"\s*[\d일이삼사오육칠팔구십]+\s*일", behind) is not None
+            # "이월" is what is carried over, too.
+            return digit not in "일이" or re.match(r"\s*[\d일이삼사오육칠팔구십]+\s*일", behind) is not None
         case "일":
             return re.search(r"\d\s*월\s*\Z", match.string[: match.start()]) is not None
         case "주":
