@@ -204,7 +204,7 @@ class _Items:
         self._start_more()
 
     def _find_items(self) -> list[JSON]:
-        """Return the items; raises `ToolError` for what is no list, or too long, or isn't in the result it points to."""
+        """Return the items; raises `ToolError` if they aren't a list, are too many, or are missing."""
         items = self._controls.resolve(self._node.over)
         if not isinstance(items, (list, tuple)):
             raise ToolError(f"expected a list to go through, got {items!r:.80}")

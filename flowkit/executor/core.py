@@ -435,7 +435,7 @@ class Executor:
 
     @property
     def has_doubt(self) -> bool:
-        """Whether a call is in doubt, or one inside it, also in a run that its function started."""
+        """Return whether a call is in doubt, or one inside it, also in a run that its function started."""
         return self._table.has_doubt
 
     def _list_made(self) -> list[Outcome | None]:

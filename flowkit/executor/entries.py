@@ -71,7 +71,7 @@ class Extra:
     attempts_before: int = 0
     """How many attempts at it earlier processes made."""
     age_s: float | None = None
-    """How old its result was, where that came out of a cache."""
+    """Return the age of its result, if it came from a cache."""
     asks_person: bool | None = None
     """The answer of the tool's approval rule; None before it was called."""
     because: str | None = None
@@ -258,7 +258,7 @@ class Entry:
 
     @property
     def age_s(self) -> float | None:
-        """How old its result was, where that came out of a cache."""
+        """Return the age of its result, if it came from a cache."""
         return None if self.extra is None else self.extra.age_s
 
     def find_secrets(self) -> frozenset[str]:
@@ -272,7 +272,7 @@ class Entry:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether its own node limits its time or its attempts."""
+        """Return whether its own node limits its time or its attempts."""
         return self.extra is not None and (self.extra.timeout_s is not None or self.extra.retries is not None)
 
     @property
@@ -291,22 +291,22 @@ class Entry:
 
     @property
     def is_usable(self) -> bool:
-        """Whether a call that refers to it may run: it has a value, or its failure counts as null."""
+        """Return whether a call that refers to it may run: it has a value, or its failure counts as null."""
         return self.state == "finished" or (self.extra is not None and self.extra.optional)
 
     @property
     def has_doubt(self) -> bool:
-        """Whether a call inside it is in doubt: unless it is a write, it runs again once that is settled."""
+        """Return whether a call inside it is in doubt; unless it is a write, it runs again once that is settled."""
         return self.extra is not None and self.extra.has_doubt
 
     @property
     def is_withdrawn(self) -> bool:
-        """Whether it was cancelled before it was sealed: it doesn't run when it is."""
+        """Return whether it was cancelled before it was sealed; sealing it later doesn't run it."""
         return self.extra is not None and self.extra.is_withdrawn
 
     @property
     def is_told(self) -> bool:
-        """Whether its outcome is reported: it was sealed, or never will be."""
+        """Return whether its outcome is reported: it was sealed, or never will be."""
         return self.phase >= phases.ENDED and (self.sealed_s is not None or self.state == "void")
 
     def ask_to_stop(self, reason: str) -> None:
@@ -342,7 +342,7 @@ def explain_unshown(error: ToolResultError) -> str:
 def check_result(entry: Entry) -> None:
     """Raise `ToolError` for a call without a result, for the tool that made it.
 
-    Raises `InDoubt` for a group with a call in doubt, even an optional one: what the group comes to isn't known yet.
+    Raises `InDoubt` for a group with a call in doubt, even an optional one: the group's result isn't known yet.
     """
     if entry.is_holder and entry.has_doubt:
         raise InDoubt(f"{entry.node.name}: a call in it may or may not have happened")

@@ -81,7 +81,7 @@ class Intake:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it has been closed."""
+        """Return whether it has been closed."""
         return self._closed == CLOSED
 
     def close(self) -> None:

@@ -198,9 +198,9 @@ class Settler:
         self.end(entry, "cancelled", error=entry.more.error)
 
     def end_left(self, error: BaseException) -> None:
-        """End what a run that broke off has left: the call whose tool raised what none may, and the calls around it.
+        """End the calls that an aborted run has left: the one that raised a forbidden exception, and the enclosing ones.
 
-        A journal takes nothing of it: when the run is resumed, reads run again, and a write is in doubt.
+        The journal records nothing of it: when the run is resumed, reads run again, and a write is in doubt.
         """
         reason = f"{type(error).__name__} ended the run"
         for entry in [entry for entry in self._entries.values() if entry.phase < phases.ENDED]:

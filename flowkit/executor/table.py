@@ -1,6 +1,6 @@
 """The state of one run's graph, which all objects of the executor read, and through which they notify one another.
 
-It also keeps those who wait for the end of calls: of certain calls, or of all.
+It also keeps the waiters for the end of certain calls, or of all calls.
 """
 
 import asyncio
@@ -34,13 +34,13 @@ class CallsWaiter:
         self.left = {entry.id for entry in entries if not entry.is_told}
 
     def note_end(self, entry: Entry) -> None:
-        """Take note of an end that has just been told."""
+        """Note that a call's end has just been reported."""
         self.left.discard(entry.id)
         if not self.left:
             self.release()
 
     def waits_only_for(self, stuck: Iterable[Entry]) -> bool:
-        """Whether these are all that it waits for."""
+        """Return whether it waits for these calls only."""
         return self.left <= {entry.id for entry in stuck}
 
     def release(self) -> None:
@@ -70,7 +70,7 @@ class AllWaiter:
                 self.newest = entry.order
 
     def note_end(self, entry: Entry) -> None:
-        """Take note of an end that has just been told."""
+        """Note that a call's end has just been reported."""
         if entry.parent is None and entry.order <= self.newest:
             self.left -= 1
             if not self.left:

@@ -229,7 +229,7 @@ class Recipe(Generic[P, R_co]):
             raise DefinitionError(f"{here()}: {str(error).replace('tool ', 'recipe ', 1)}") from None
 
     def check_output(self, path: tuple[str | int, ...]) -> str | None:
-        """Check a path in its output, as a step of another recipe; return what is wrong with it."""
+        """Check a path in its output, as a step of another recipe; return a description of the fault."""
         schema = self.plan.output.schema
         return None if schema is None else find_problem(schema, path)
 

@@ -23,7 +23,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class RecipeOutput(Generic[R_co]):
-    """How a recipe's output, as JSON, becomes its value; `schema` is None when it may be anything."""
+    """Converts a recipe's output from JSON to its value; `schema` is None if the output may be anything."""
 
     read: Callable[[JSON], R_co]
     schema: Mapping[str, JSON] | None = None

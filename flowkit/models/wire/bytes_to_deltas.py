@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError
-from flowkit.models.base import CallDelta, Delta, ErrorDelta, ModelRequest, TextDelta, ThinkingDelta
+from flowkit.models.base import Delta, ErrorDelta, ModelRequest
 from flowkit.models.wire.anthropic_answer import AnthropicAnswer
 from flowkit.models.wire.call_formats import read_text_calls
 from flowkit.models.wire.chat import ChatReader
@@ -212,13 +212,14 @@ async def _read_on(
     while True:
         async with opened as chunks:
             reader, watch, keys = answer.make_reader(), _Watch(patience), _keys_of(chunks)
+            short_way = answer.short_way
             async for chunk in chunks:
                 deltas = reader.feed(chunk)
                 mask_errors(deltas, keys)
                 if watch.check(chunk, deltas):
                     await asyncio.sleep(0)
                 for delta in deltas:
-                    if type(delta) in _WORDS:  # nearly all: the short way
+                    if type(delta) in short_way:
                         yield delta
                     else:
                         for told in answer.take(delta):
@@ -255,9 +256,6 @@ async def _read(chunks: AsyncIterator[bytes], reader: WireReader, patience: Time
 
 def _keys_of(chunks: AsyncIterator[bytes]) -> Sequence[str]:
     return chunks.keys if isinstance(chunks, AnswerBytes) else ()
-
-
-_WORDS = (TextDelta, CallDelta, ThinkingDelta)
 
 
 class _Watch:

@@ -84,7 +84,7 @@ def new_typed_dict(name: str, **options: Any) -> Any:
 
 
 class Adapter:
-    """Puts annotations in the form that pydantic takes; use one for all that end in one schema.
+    """Converts annotations to a form that pydantic accepts; use one adapter for all annotations of a schema.
 
     `forms` lets a type that holds itself, or stands in two parameters, meet its own form.
     """
@@ -147,7 +147,7 @@ class Adapter:
         return self.adapt(argument, variables) if _is_annotation(argument) else argument
 
     def _adapt_variable(self, variable: Any, bound: Mapping[Any, Any]) -> Any:
-        """Adapt a type variable by what stands for it, what it is by default, its bound, or its choice of types."""
+        """Adapt a type variable: to its argument, its default, its bound, or the union of its constraints."""
         if variable in bound:
             return bound[variable]
         if variable is Self:
@@ -225,7 +225,7 @@ class Adapter:
         return adapted
 
     def _adapt_dataclass(self, cls: Any) -> Any:
-        """Adapt a dataclass for what it holds; pydantic itself takes one that holds nothing to adapt."""
+        """Adapt a dataclass if one of its fields needs it; otherwise leave it to pydantic."""
         declared = [_Field(f.name, f.name, _default_of(f)) for f in dataclasses.fields(cls)]
         return self._adapt_record(cls, declared, is_taken=True)
 

@@ -51,10 +51,10 @@ class ResultType:
     def dump(self, tool: str, result: Any) -> JSON:
         """Convert the result to JSON.
 
-        Raises `ToolResultError` naming a type that can't be converted, or the place that isn't what the annotation says:
-        else whoever reads the result later, perhaps from the cache, would be the first to find out.
+        Raises `ToolResultError` naming a type that can't be converted, or the place that doesn't fit the
+        annotation; otherwise the error would appear only when the result is read later, perhaps from the cache.
         """
-        # A whole number or plain text is its own JSON, and most often what a tool gives.
+        # A whole number or plain text is its own JSON, and what most tools return.
         if type(result) is self.own_json and (self.own_json is not str or result.isascii()):
             return result
         try:
