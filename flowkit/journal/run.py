@@ -398,7 +398,7 @@ class RunJournal:
         """Record how the run ended, with the messages that it adds to its session, and release it.
 
         A run cancelled by the shutdown of its process hasn't ended: another process resumes it. A `queued` run hasn't
-        started: the next process that finds it drives it.
+        started: the next process that finds it drives it. It is written durably, since this process may end now.
         """
         if self.is_over:
             return
@@ -419,7 +419,7 @@ class RunJournal:
     async def _write_last(self, ending: Ending) -> None:
         """Release the run even where that can't be written: once the disk has room, it can be resumed."""
         try:
-            await self._writing.write(ending=ending)
+            await self._writing.write(ending=ending, is_durable=ending.status == "queued")
         except StoreError:
             self._log.held.let_go(self._number, self._token, is_written=False)
             raise

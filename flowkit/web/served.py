@@ -147,7 +147,11 @@ class Served:
             check_identity(target.tools, wanted.user, wanted.session)
             inputs, code = Given(wanted.message).to_json(), ""
         session = ... if wanted.session is None else wanted.session
-        known = await wait_in_thread(journal.show, wanted.run_id, user=wanted.user, session=session)
+
+        async def show() -> RunDetails | None:
+            return await wait_in_thread(journal.show, wanted.run_id, user=wanted.user, session=session)
+
+        known = await show()
         if known is not None:
             if known.inputs != inputs or known.summary.name != target.name:
                 raise RunError(f"run {wanted.run_id!r} began with other inputs")
@@ -163,6 +167,8 @@ class Served:
                 only_read=OVER,
             )
         except RunBusy:
+            if await show() is None:
+                raise
             return False  # two at once: the other one's is driven already
         if held.is_new:
             await held.finish("queued")
