@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from flowkit import recipe, submit
 from flowkit.errors import InDoubt, RunBusy, StoreError
 from flowkit.events import CallFinished, EventLog
 from flowkit.journal import Journal, Retry, RunJournal
@@ -26,6 +27,11 @@ from tests.servers.processes import find_free_port, server_folder
 from tests.small_disk import resize_disk, small_disk
 
 pytestmark = pytest.mark.slow
+
+
+@recipe
+def noted() -> None:
+    """Do nothing."""
 
 
 @contextmanager
@@ -483,6 +489,39 @@ def test_after_a_fail_over_to_a_standby_that_lagged_the_old_driver_can_write_not
 
     with own_server() as (server, address), server.standby() as standby, closing(Proxy(server.port)) as proxy:
         asyncio.run(main(server, standby, address, proxy))
+
+
+def test_numbers_that_a_promoted_standby_gives_again_are_passed_over() -> None:
+    """Its sequence lacks what the primary gave last, while the runs' drivers have written their rows again."""
+
+    async def main(server: PostgresServer, address: str) -> None:
+        database = address.rpartition("/")[2]
+        with opened(address) as journal:
+            for number in range(40):
+                await (await journal.open_run(f"r{number}", name="n")).close()
+            server.execute("ALTER TABLE flowkit.run ALTER COLUMN id RESTART WITH 5", database=database)
+            outer = await journal.open_run("outer", name="n", user="ann")
+            server.execute("ALTER TABLE flowkit.run ALTER COLUMN id RESTART WITH 5", database=database)
+            inner = await outer.open_inside("inner", name="n")
+            server.execute("ALTER TABLE flowkit.run ALTER COLUMN id RESTART WITH 5", database=database)
+            assert await submit(noted, run_id="submitted", journal=journal) == "submitted"
+            await inner.close()
+            await outer.close()
+            names = {f"r{number}" for number in range(40)} | {"outer", "submitted"}
+            assert {run.run_id for run in journal.runs(limit=100)} == names
+
+    with own_server() as (server, address):
+        asyncio.run(main(server, address))
+
+
+def test_a_submitted_run_survives_a_crash_of_the_server_after_its_process_has_ended() -> None:
+    with own_server({"wal_writer_delay": "10s"}) as (server, address):
+        with opened(address) as journal:
+            asyncio.run(submit(noted, run_id="r", journal=journal))
+            server.restart("immediate")
+            # What this journal would write again isn't: its process may have ended.
+            with opened(address) as other:
+                assert [run.run_id for run in other.runs(status="queued")] == ["r"]
 
 
 @pytest.mark.parametrize("level", ["notice", "error"])
