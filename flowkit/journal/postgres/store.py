@@ -181,6 +181,9 @@ class PostgresStore:
         rows = self._read(lambda link: link.run(found, 30.0))
         return rows[0][0][0] if rows[0] else 0.0
 
+    def announce(self) -> None:
+        self._bell.ring_if_due()
+
     def renew(self) -> None:
         self._bell.ring()
         held, unreleased = self._held.tokens, dict(self._held.unreleased)
