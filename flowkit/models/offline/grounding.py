@@ -65,6 +65,7 @@ _CONVERSIONS = {
     ("week", "day"): 7.0,
     ("month", "day"): 30.0,
     ("hour", "minute"): 60.0,
+    ("minute", "hour"): 1 / 60,
 }
 """What a number in the first unit is multiplied by for an argument in the second; a month has thirty days."""
 _LIMITS_AFTER = {

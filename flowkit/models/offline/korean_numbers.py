@@ -73,6 +73,9 @@ _LONE = {"월", "분", "회", "박", "일", "주", "명", "년"}
 _HALF = re.compile(
     r"(?<![가-힣])반\s*(?P<unit>킬로그램|킬로|키로|kg)|(?P<whole>\d+)\s*(?P<second>킬로그램|킬로|키로|kg)\s*반(?![가-힣])"
 )
+_HALF_OF = re.compile(
+    r"(?<![가-힣])반\s*(?P<counter>박스|상자|판|팩|통|병|모|마리|포기|접시|인분|컵|봉지)(?![가-힣]{2})"
+)
 _MONTHS = {"유": "6", "시": "10"}
 
 
@@ -92,6 +95,8 @@ def write_figures(text: str) -> str:
     )
     text = _MEASURED.sub(_read_measured, text)
     text = _HALF.sub(_read_half, text)
+    text = re.sub(r"(?<![가-힣])반\s?시간(?![가-힣]{2})", "30 분", text)
+    text = _HALF_OF.sub(lambda match: f"0.5 {match['counter']}", text)
     text = _NATIVE.sub(_read_native, text)
     text = re.sub(r"(?<![\d.])(\d{1,2})\s*시간\s*반(?![가-힣])", r"\1.5 시간", text)
     text = _TOGETHER.sub(lambda match: f"{_ONES.get(match['ones'], 1)} 명", text)
@@ -133,6 +138,8 @@ def _is_one_of(digit: str, match: re.Match[str]) -> bool:
             return digit not in "일이" or re.match(r"\s*[\d일이삼사오육칠팔구십]+\s*일", behind) is not None
         case "일":
             return re.search(r"\d\s*월\s*\Z", match.string[: match.start()]) is not None
+        case "분" if re.search(r"\d\s*시\s*\Z|[한두세네섯곱덟홉열]\s*시\s*\Z", match.string[: match.start()]):
+            return True
         case "주":
             return re.match(r"\s*(?:뒤|후|간|동안|치|더)", behind) is not None
         case _:

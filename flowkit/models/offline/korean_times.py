@@ -13,10 +13,26 @@ _UNITS = {
     r"(?:킬로그램|킬로|키로그램|키로|㎏)": "kg",
     r"(?:그램)": "g",
 }
+_WEEKS = {"이번주": 0, "다음주": 1, "담주": 1, "다다음주": 2, "지난주": -1, "저번주": -1, "지지난주": -2}
 EARLY_HOUR = 5
 """Up to here an hour without "오전" or "새벽" is one of the afternoon: nobody meets at two in the night."""
 _WEEKDAYS = "월화수목금토일"
 _DAYS = {"오늘": 0, "금일": 0, "내일": 1, "명일": 1, "모레": 2, "내일모레": 2, "글피": 3, "어제": -1, "그저께": -2}
+_SPELLED = [
+    (re.compile(r"(?<![가-힣])낼(?=\s|까지|부터|오[전후]|아침|저녁|점심|밤|\d|[한두세네]\s*시|\Z)"), "내일"),
+    (re.compile(r"(?<![가-힣])그제(?=\s|까지|부터|오[전후]|저녁|밤|\Z)"), "그저께"),
+    (re.compile(r"(?<=[월화수목금토일])욜일?"), "요일"),
+    (re.compile(r"(?<![가-힣])(?:내주|차주|담주)(?=\s*[월화수목금토일]요일)"), "다음 주"),
+    (re.compile(r"(?<![가-힣])금주(?=\s*[월화수목금토일]요일)"), "이번 주"),
+    (re.compile(r"(?<!\d)(\d{4})\s*[./]\s*(\d{1,2})\s*[./]\s*(\d{1,2})(?!\d)\.?"), r"\1년 \2월 \3일"),
+    (
+        re.compile(
+            r"(?<![\d./])(1[0-2]|0?[1-9])/([12]\d|3[01]|0?[1-9])(?=\s*(?:에|까지|부터|오[전후]|\([월화수목금토일]\)|\d{1,2}\s*시))"
+        ),
+        r"\1월 \2일",
+    ),
+]
+"""Other spellings of days, and what the rules read."""
 _COUNTS = {"하루": 1, "이틀": 2, "사흘": 3, "나흘": 4, "닷새": 5, "일주일": 7, "열흘": 10, "보름": 15}
 _HOLIDAYS = {
     "크리스마스이브": "12월 24일",
@@ -49,8 +65,15 @@ _SPANS = {
 _AHEAD = re.compile(
     r"(?<![가-힣\d])(?:(?P<count>"
     + "|".join(_COUNTS)
-    + r")|(?P<number>\d{1,3})\s*(?P<unit>주일?|개월|달))\s*(?:뒤|후)(?:에)?"
+    + r")|(?P<number>\d{1,3})\s*(?P<unit>주일?|개월|달))\s*(?:뒤|후)(?:에)?(?!\s*[월화수목금토일]요일)"
 )
+_PAST = re.compile(
+    r"\A(?P<said>(?:그럼|혹시|저)?\s*)(?:(?P<count>"
+    + "|".join(_COUNTS)
+    + r")|(?P<number>\d{1,2})\s*(?P<unit>일|주일?))\s*전(?:에)?(?=\s)"
+)
+"""Only where a request begins with it: "출발 이틀 전" isn't counted from now."""
+_HOURS_AND_MINUTES = re.compile(r"(?<![\d.])(\d{1,2})\s*시간\s*(\d{1,2})\s*분(?!\s*(?:뒤|후|있다))")
 _SOON = re.compile(
     r"(?<![가-힣\d])(?:(?P<hours>\d{1,2}(?:\.5)?)\s*시간)?\s*(?:(?P<minutes>\d{1,3})\s*분)?\s*(?:뒤|후|있다가|이따가)(?:에)?"
 )
@@ -58,11 +81,13 @@ _DAY = (
     r"(?P<iso>\d{4}-\d{2}-\d{2})(?!T)"
     r"|(?:(?:(?P<year>\d{4})\s*년|(?P<next_year>내년)|올해)\s*)?(?P<month>\d{1,2})\s*월\s*"
     r"(?:(?P<number>\d{1,2})\s*일|(?P<month_end>말일?)(?=에|까지|부터|이|은|쯤|[\s,.?!]|\Z))"
-    r"|(?:(?P<next>다음\s*달|담\s*달|내달)|이번\s*달|이달|금월)\s*(?:(?P<of_month>\d{1,2})\s*일|(?P<end>말일?)(?=에|까지|부터|이|은|쯤|[\s,.?!]|\Z))"
+    r"|(?:(?P<next>다음\s*달|담\s*달|내달)|(?P<before>지난\s*달|저번\s*달)|이번\s*달|이달|금월)\s*(?:(?P<of_month>\d{1,2})\s*일|(?P<end>마지막\s*날|말일?)(?=에|까지|부터|이|은|쯤|[\s,.?!]|\Z))"
+    r"|(?P<year_end>연말|올해\s*말)(?=에|까지|부터)"
+    r"|(?P<weeks>\d{1,2})\s*주\s*(?:뒤|후)\s*(?P<weeks_day>[월화수목금토일])요일"
     r"|(?P<last>월말|말일)(?=에|까지|부터|이|은|쯤|[\s,.?!]|\Z)"
     r"|(?P<months>\d{1,2})\s*개월\s*뒤|(?P<ahead>\d{1,3})\s*일\s*(?:뒤|후)"
     r"|(?P<day_alone>\d{1,2})\s*일(?=\s*(?:에(?!\s*\S+\s*번)|부터|까지|날|자로|오전|오후|아침|저녁|밤|낮|점심|새벽))"
-    r"|(?:(?P<week>다다음\s*주|다음\s*주|담\s*주|이번\s*주)\s*)?(?P<weekday>[월화수목금토일])요일"
+    r"|(?:(?P<week>다다음\s*주|다음\s*주|담\s*주|이번\s*주|지난\s*주|저번\s*주|지지난\s*주)\s*)?(?P<weekday>[월화수목금토일])요일"
     r"|(?P<word>내일모레|오늘|금일|내일|명일|모레|글피|어제|그저께)"
 )
 _TIME = (
@@ -93,7 +118,11 @@ def normalise(request: str, now: datetime) -> str:
     '부산까지 2 kg, ORD-1003 과 2026-12-11'
     """
     text = _HOLIDAY.sub(lambda match: _HOLIDAYS[re.sub(r"\s", "", match[1])], request)
+    for spelling, read in _SPELLED:
+        text = spelling.sub(read, text)
     text = _SOON.sub(lambda match: _read_soon(match, now), write_figures(text))
+    text = _HOURS_AND_MINUTES.sub(lambda match: f"{int(match[1]) * 60 + int(match[2])} 분", text)
+    text = _PAST.sub(lambda match: _read_past(match, now.date()), text)
     text = _AHEAD.sub(_read_ahead, text)
     text = _read_moments(text, now)
     text = _TIME_ALONE.sub(lambda match: _read_hour_today(match, now), text)
@@ -135,8 +164,13 @@ def _read_day(match: re.Match[str], today: date) -> date | None:
             is_said = match["year"] or match["next_year"]
             return day if is_said or day >= today else day.replace(year=year + 1)
         if match["of_month"] or match["end"] or match["last"]:
-            first = _add_months(today.replace(day=1), bool(match["next"]))
+            first = _add_months(today.replace(day=1), bool(match["next"]) - bool(match["before"]))
             return first.replace(day=int(match["of_month"])) if match["of_month"] else _end_month(first)
+        if match["year_end"]:
+            return date(today.year, 12, 31)
+        if match["weeks"]:
+            days = _WEEKDAYS.index(match["weeks_day"]) - today.weekday()
+            return today + timedelta(days=days + 7 * int(match["weeks"]))
         if match["day_alone"]:
             number = int(match["day_alone"])
             return _add_months(today.replace(day=1), number < today.day).replace(day=number)
@@ -152,7 +186,7 @@ def _read_day(match: re.Match[str], today: date) -> date | None:
         week = re.sub(r"\s", "", match["week"] or "")
         if week:
             # Weeks begin on Monday: on a Tuesday, Friday of the next week is ten days ahead.
-            return today + timedelta(days=days + 7 * {"이번주": 0, "다음주": 1, "담주": 1, "다다음주": 2}[week])
+            return today + timedelta(days=days + 7 * _WEEKS[week])
         return today + timedelta(days=days % 7)
     return today + timedelta(days=_DAYS[match["word"]])
 
@@ -172,6 +206,12 @@ def _read_soon(match: re.Match[str], now: datetime) -> str:
         return match.group()
     ahead = timedelta(hours=float(match["hours"] or 0), minutes=int(match["minutes"] or 0))
     return f"{now + ahead:%Y-%m-%dT%H:%M} "
+
+
+def _read_past(match: re.Match[str], today: date) -> str:
+    """Write the day that is so long ago: "이틀 전에", "2주 전에"."""
+    days = _COUNTS[match["count"]] if match["count"] else int(match["number"]) * (7 if match["unit"] != "일" else 1)
+    return f"{match['said']}{today - timedelta(days=days):%Y-%m-%d} "
 
 
 def _read_ahead(match: re.Match[str]) -> str:
@@ -208,6 +248,6 @@ def _read_hour(match: re.Match[str]) -> str | None:
 def _read_hour_today(match: re.Match[str], now: datetime) -> str:
     """Read an hour without a day as today's, but keep a bare "12:30": it may be a value of its own."""
     hour = _read_hour(match)
-    if hour is None or match["clock"]:
+    if hour is None or (match["clock"] and not match["half"]):
         return match.group()
     return f"{now:%Y-%m-%d}T{hour} "
