@@ -2,13 +2,10 @@
 
 import enum
 import functools
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock, Mock
@@ -22,6 +19,7 @@ from flowkit import Tool, tool
 from flowkit.identity import HERE
 from flowkit.tools.keys import canonicalize, make_key
 from flowkit.tools.made_with import identify
+from tests.hash_seeds import print_under_seeds
 
 Make = Callable[[str], Tool[..., Any]]
 
@@ -452,16 +450,7 @@ print([key_of(make("a")) for make in DURABLE])
 
 @pytest.mark.slow
 def test_durable_keys_are_the_same_in_every_process() -> None:
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", PROGRAM],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parent.parent)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
+    found = print_under_seeds(PROGRAM)
     assert len(found) == 1
 
 

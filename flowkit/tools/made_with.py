@@ -32,7 +32,7 @@ _tokens: dict[int, str] = {}
 
 @dataclass(frozen=True, slots=True)
 class MadeWith:
-    """What a function was made with, for a key; `is_durable` when it means the same in every process."""
+    """Everything that a function closes over, for a cache key; `is_durable` if it means the same in every process."""
 
     parts: JSON
     is_durable: bool
@@ -70,8 +70,8 @@ def identify(
 ) -> MadeWith:
     """Find what a tool's function was made with: receivers, arguments of partials, closures, all the way down.
 
-    A function with a signature takes its defaults as arguments, which stand in a key of their own. One whose author
-    gives a version stands for its code by that, but not for what it closes over. The classes
+    The defaults of a function with a signature are arguments, which the key has anyway. A version that the author
+    declares replaces the code, but not what the function closes over. The classes
     among the `annotations` of its parameters count where no import finds them.
     """
     walk = _Walk()
@@ -84,7 +84,7 @@ def identify(
 
 
 class _Walk:
-    """One walk over what a function holds; each thing is entered once, so circles end."""
+    """Walks over everything that a function holds; each object is visited once, so cycles end."""
 
     def __init__(self) -> None:
         self.is_durable = True

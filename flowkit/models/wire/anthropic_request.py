@@ -23,9 +23,10 @@ from flowkit.models.wire.anthropic_messages import begins_without_thinking, find
 from flowkit.models.wire.anthropic_schema import close_schema, is_closed
 from flowkit.models.wire.anthropic_words import FILES_BETA, INTERLEAVED_BETA
 from flowkit.models.wire.claude_models import claude_rules, interleaves_by_beta
-from flowkit.models.wire.request_fields import limit_tokens, object_schema
+from flowkit.models.wire.request_fields import limit_tokens
 from flowkit.models.wire.settings import Settings
 from flowkit.models.wire.thinking import thinking_fields
+from flowkit.models.wire.tool_schemas import object_schema, rename_parameters
 
 LEAST_BUDGET = 1024
 """The smallest budget for thinking that is taken."""
@@ -141,7 +142,7 @@ def _write_system(request: ModelRequest, is_held: bool) -> list[JSON]:
 
 
 def _write_tool(tool: ToolSpec, settings: Settings) -> JSON:
-    schema = object_schema(tool.parameters)
+    schema = rename_parameters(object_schema(tool.parameters))
     written: dict[str, JSON] = {"name": tool.name, "description": tool.description, "input_schema": schema}
     if tool.strict and is_closed(schema):
         written["strict"] = True

@@ -64,7 +64,7 @@ class SchemaGenerator(GenerateJsonSchema):
         return generated
 
     def _tell_default(self, schema: core_schema.CoreSchema, default: Any) -> JsonSchemaValue:
-        """Return the default as its JSON; nothing when there is none: the parameter is then just optional."""
+        """Return the default as JSON; nothing if it has no JSON form: the parameter is then only optional."""
         if type(default) in _OBVIOUS:
             return {"default": default}
         whole = core_schema.definitions_schema(schema, self._definitions)

@@ -1,4 +1,4 @@
-"""What a docstring says of a function and of each parameter: Google, NumPy, Sphinx and Epytext styles, also mixed.
+"""Read a function's and its parameters' descriptions from a docstring: Google, NumPy, Sphinx and Epytext styles, also mixed.
 
 People write these styles by heart, so each is first brought into the form that griffe reads; lists of fields, which are
 one line each, are read here.
@@ -55,7 +55,7 @@ def read_documentation(described: Any) -> Documentation:
 
 
 def read_call_documentation(called: Any) -> Documentation:
-    """Read what a class or a callable object says of itself, and what its constructor or its call says of parameters."""
+    """Read the description of a class or a callable object, and its parameters' from its constructor or `__call__`."""
     is_class = inspect.isclass(called)
     of_class = read_documentation(called if is_class else type(called))
     of_call = read_documentation(find_constructor(called) if is_class else type(called).__call__)
@@ -79,7 +79,7 @@ def read_docstring(docstring: str) -> Documentation:
 
 
 def _read_sections(text: str, style: Literal["google", "numpy"], parameters: dict[str, str]) -> str:
-    """Add what the lists of this style say of parameters; return the rest of the text."""
+    """Add the parameters' descriptions in lists of this style; return the rest of the text."""
     import griffe
 
     rest: list[str] = []

@@ -30,7 +30,8 @@ class ResultType:
     def __init__(self, annotation: Any, *, schema: Mapping[str, JSON] | None = None) -> None:
         """Take a schema that is given in place of the annotation's."""
         self.annotation = annotation
-        self._itself = annotation if any(annotation is kind for kind in _ITSELF) else None
+        self.own_json: type | None = next((kind for kind in _ITSELF if annotation is kind), None)
+        """The annotated type if its values are their own JSON, except for a text that isn't ASCII."""
         self._adapter: TypeAdapter[Any] | None = None
         self._schema: Schema | None = None if schema is None else dict(schema)
         self._is_read = schema is not None
@@ -50,11 +51,11 @@ class ResultType:
     def dump(self, tool: str, result: Any) -> JSON:
         """Convert the result to JSON.
 
-        Raises `ToolResultError` naming a type that can't be converted, or the place that isn't what the annotation says:
-        else whoever reads the result later, perhaps from the cache, would be the first to find out.
+        Raises `ToolResultError` naming a type that can't be converted, or the place that doesn't fit the
+        annotation; otherwise the error would appear only when the result is read later, perhaps from the cache.
         """
-        # A whole number or plain text is its own JSON, and most often what a tool gives.
-        if type(result) is self._itself and (self._itself is not str or result.isascii()):
+        # A whole number or plain text is its own JSON, and what most tools return.
+        if type(result) is self.own_json and (self.own_json is not str or result.isascii()):
             return result
         try:
             result = keep(result)

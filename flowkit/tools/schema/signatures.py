@@ -51,7 +51,7 @@ MISSING: Any = _Missing()
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter as a caller sees it; `kind` `extra` is `**name`, whose annotation is that of each value."""
+    """One parameter as a caller sees it; `kind` `extra` is `**name`, annotated with the type of each value."""
 
     name: str
     annotation: Any
@@ -151,7 +151,7 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str)
 
 
 def _strip_qualifier(tool: str, parameter: str, annotation: Any) -> Any:
-    """Strip what a type checker alone reads of a parameter's annotation; refuse what belongs elsewhere."""
+    """Strip qualifiers that only type checkers read from a parameter's annotation; refuse those that aren't allowed there."""
     origin = get_origin(annotation) or annotation
     if origin in (Final, ReadOnly):
         return (*get_args(annotation), Any)[0]
@@ -164,7 +164,7 @@ def _strip_qualifier(tool: str, parameter: str, annotation: Any) -> Any:
 
 
 def _takes_positions(function: Any) -> bool:
-    """Return whether a wrapper takes less by name than what it wraps: `def inner(*args)`, or singledispatch."""
+    """Return whether a wrapper accepts fewer parameters by name than the wrapped function: `def inner(*args)`, or singledispatch."""
     if not hasattr(function, "__wrapped__"):
         return False
     try:

@@ -38,7 +38,7 @@ def is_unpacked(annotation: Any) -> bool:
 
 
 def splice(arguments: Iterable[Any]) -> tuple[list[Any], int | None]:
-    """Put what is unpacked among a tuple's types in its place; return them, and where one stands that repeats.
+    """Splice unpacked tuples into a tuple's types; return the types, and the position of the one that repeats.
 
     >>> splice((int, Unpack[tuple[str, ...]], bool))
     ([<class 'int'>, <class 'str'>, <class 'bool'>], 1)
