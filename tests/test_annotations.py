@@ -2,8 +2,6 @@
 
 import asyncio
 import enum
-import subprocess
-import sys
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, make_dataclass
 from datetime import date
@@ -19,6 +17,7 @@ from pydantic_core import core_schema
 
 from flowkit import DefinitionError, Tool, ToolArgumentsError, tool
 from flowkit.testing import check
+from tests.hash_seeds import print_under_seeds
 
 
 class Point(NamedTuple):
@@ -151,12 +150,7 @@ def test_secret_default_is_told_nowhere(annotation: Any, default: object) -> Non
 def test_default_of_a_set_is_the_same_in_every_process() -> None:
     code = "from flowkit import tool\ndef f(x: set[str] = {'a', 'b', 'c', 'd'}): ...\nprint(tool(f).parameters)"
 
-    told = {
-        subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
-        ).stdout
-        for seed in ("1", "2")
-    }
+    told = print_under_seeds(code)
 
     assert len(told) == 1
 

@@ -44,6 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "context",
         "message_parts",
         "notebook",
+        "schema_words",
         "history",
     ),
     "tools": ("tools", "targets", "mcp_client"),

@@ -8,13 +8,14 @@ from typing import Any, Concatenate, Generic, Protocol, Self, cast, overload
 
 from typing_extensions import ParamSpec, TypeVar
 
-from flowkit.codec import JSON, dump_sorted, dumps
+from flowkit.codec import JSON, dump_sorted
 from flowkit.context import Context
 from flowkit.errors import ToolArgumentsError
 from flowkit.identity import HERE
 from flowkit.masking import SecretPlaces, show_traceback
 from flowkit.notebook import Bundle, show_table
 from flowkit.references import ToolCall, find_open
+from flowkit.schema_words import read_properties, say_schema
 from flowkit.suggestions import check_option_names
 from flowkit.targets import lower, parse_target, to_wire
 from flowkit.tools.closure import check_closure, find_effect, find_named_scope, find_needed_tools
@@ -117,8 +118,10 @@ class Tool(Generic[P, R_co]):
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
         """Show the tool's effects and parameters in a notebook."""
-        rows = [("what", self.description), ("effect", self.effect), ("scope", self.scope), ("ttl", self.ttl_s)]
-        return show_table(f"tool {self.name}", [*rows, ("arguments", dumps(self.parameters).decode())])
+        rows = [("description", self.description), ("effect", self.effect), ("scope", self.scope), ("ttl", self.ttl_s)]
+        parameters = read_properties(self.parameters).values()
+        said = [(f"{one.name}{'' if one.is_required else '?'}", say_schema(one.schema)) for one in parameters]
+        return show_table(f"tool {self.name}", [*rows, *said])
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the function; raises an error if a parameter is missing that only a run can fill."""
