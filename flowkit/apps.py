@@ -230,7 +230,7 @@ def _import_file(path: Path) -> ModuleType:
 def _say_import_error(error: BaseException, path: Path) -> str:
     """Describe the error in one line, with the line of the file that it came from."""
     if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: {error.msg}"
+        return error.msg if error.lineno is None else f"line {error.lineno}: {error.msg}"
     line = None
     trace = error.__traceback__
     while trace is not None:

@@ -98,32 +98,30 @@ def mend(
     `left_out` are the ids of calls with results that were removed on purpose.
 
     Results are in the order of their calls. Empty messages are dropped. Instructions are dropped unless they are to be
-    kept, since each run writes its own.
+    kept, since each run writes its own. A call with the id of an earlier one gets another: some servers number the calls
+    of each turn anew, and others refuse such a conversation.
     """
     mended: list[Message] = []
+    taken: set[str] = set()
     position = 0
     while position < len(messages):
         message = messages[position]
         position += 1
         match message:
             case AssistantMessage():
-                results: dict[str, ToolMessage] = {}
-                names = {call.id: call.name for call in message.calls}
-                while position < len(messages):
-                    result = messages[position]
-                    if not isinstance(result, ToolMessage):
-                        break
-                    results.setdefault(
-                        result.call_id, result if result.name else replace(result, name=names.get(result.call_id, ""))
-                    )
+                results: dict[str, list[ToolMessage]] = {}
+                while position < len(messages) and isinstance(result := messages[position], ToolMessage):
+                    results.setdefault(result.call_id, []).append(result)
                     position += 1
-                if not message.is_empty:
-                    mended.append(message)
-                mended.extend(
-                    results.get(call.id)
-                    or ToolMessage(call.id, call.name, LEFT_OUT if call.id in left_out else missing, is_error=True)
-                    for call in message.calls
-                )
+                called = _name_apart(message, taken)
+                if not called.is_empty:
+                    mended.append(called)
+                for call, own in zip(message.calls, called.calls, strict=True):
+                    lost = LEFT_OUT if call.id in left_out else missing
+                    found = results.get(call.id)
+                    result = found.pop(0) if found else ToolMessage(own.id, own.name, lost, is_error=True)
+                    is_named = result.name and result.call_id == own.id
+                    mended.append(result if is_named else replace(result, call_id=own.id, name=result.name or own.name))
             case ToolMessage():
                 pass
             case SystemMessage() if not keeps_instructions:
@@ -131,6 +129,18 @@ def mend(
             case _:
                 mended.append(message)
     return tuple(mended)
+
+
+def _name_apart(message: AssistantMessage, taken: set[str]) -> AssistantMessage:
+    """Give each call an id that no earlier one has, the same whenever the conversation is read."""
+    calls: list[RequestedCall] = []
+    for call in message.calls:
+        id, number = call.id or "call", 2
+        while id in taken:
+            id, number = f"{call.id or 'call'}_{number}", number + 1
+        taken.add(id)
+        calls.append(call if id == call.id else replace(call, id=id))
+    return replace(message, calls=tuple(calls)) if calls != list(message.calls) else message
 
 
 def count_turns(messages: Sequence[Message]) -> int:

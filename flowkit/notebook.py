@@ -11,6 +11,9 @@ Bundle = dict[str, str]
 
 _SHOWN = 400
 """How many characters of one value are shown."""
+# Notebooks align cells to the right, and a long line would leave the page.
+_CELL = "text-align: left; vertical-align: top"
+_LINES = "white-space: pre-wrap; overflow-wrap: anywhere; margin: 0"
 
 
 def show_picture(text: str, svg: str) -> Bundle:
@@ -25,7 +28,10 @@ def show_table(title: str, rows: Iterable[tuple[str, object]]) -> Bundle:
     'order\\n  state: <shipped>'
     """
     said = [(name, _shorten(str(value))) for name, value in rows if value not in (None, "", ())]
-    cells = "".join(f"<tr><th>{escape(name)}</th><td><pre>{escape(value)}</pre></td></tr>" for name, value in said)
+    cells = "".join(
+        f'<tr><th style="{_CELL}">{escape(name)}</th><td style="{_CELL}"><pre style="{_LINES}">{escape(value)}</pre></td></tr>'
+        for name, value in said
+    )
     text = "\n".join([title, *(f"  {name}: {value}" for name, value in said)])
     return {"text/plain": text, "text/html": f"<strong>{escape(title)}</strong><table>{cells}</table>"}
 

@@ -200,6 +200,12 @@ def check(body: dict[str, Any], headers: dict[str, str], sign: Any) -> None:
     _want(len(set(names)) == len(names), "tools: Tool names must be unique")
     for tool in body.get("tools", []):
         _want("type" in tool or tool["input_schema"].get("type") == "object", "tools.input_schema.type: Field required")
+        schema = tool.get("input_schema", {})
+        _want(not {"oneOf", "allOf", "anyOf"} & set(schema), "input_schema does not support oneOf, allOf, or anyOf at the top level")  # fmt: skip
+        keys = all(re.fullmatch(r"[a-zA-Z0-9_.-]{1,64}", key) for key in schema.get("properties", {}))
+        _want(keys, "tools.0.custom.input_schema.properties: Property keys should match pattern '^[a-zA-Z0-9_.-]{1,64}$'")  # fmt: skip
+    ids = [block["id"] for message in messages for block in message["content"] if block["type"] == "tool_use"]
+    _want(len(set(ids)) == len(ids), "messages: `tool_use` ids must be unique")
     _want(bool(messages) and messages[0]["role"] == "user", "messages: first message must use the user role")
     if messages[-1]["role"] == "assistant":
         is_paused = any(block["type"].endswith("tool_use") for block in messages[-1]["content"])

@@ -1,4 +1,4 @@
-"""Running calls in virtual time, for tests of the executor."""
+"""Running calls, in virtual time and in real, for tests of the executor and of pools."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -8,6 +8,7 @@ from flowkit import events
 from flowkit.events import EventLog
 from flowkit.executor import Executor, Outcome
 from flowkit.graph import Node
+from flowkit.references import ToolCall
 from flowkit.testing.loop import run_virtual
 from flowkit.tools import Tool
 
@@ -85,6 +86,23 @@ def execute(tools: Sequence[AnyTool], nodes: Sequence[Node], drive: Drive | None
     ran = run_virtual(go())
     check_events(ran)
     return ran
+
+
+def run_calls(
+    *calls: ToolCall, tools: Sequence[AnyTool], drive: Drive | None = None, **options: Any
+) -> dict[str, Outcome]:
+    """The outcomes of these calls, in a graph of their own, in real time."""
+
+    async def go() -> dict[str, Outcome]:
+        async with Executor(tools=tools, **options) as graph:
+            for call in calls:
+                graph.add(call)
+            if drive is not None:
+                await drive(graph)
+            await graph.wait()
+        return dict(graph.outcomes)
+
+    return asyncio.run(go())
 
 
 def check_events(ran: Ran) -> None:

@@ -98,15 +98,19 @@ def show() -> object:
     return object()
 
 
-@tool(effect="read", pool="process")
-def die_once(mark: str) -> int:
-    """Be killed, but for the second time."""
+def _die_first(mark: str) -> int:
     path = Path(mark)
     if path.exists():
         return os.getpid()
     path.write_text(str(os.getpid()))
     os.kill(os.getpid(), signal.SIGKILL)
     return 0
+
+
+@tool(effect="read", pool="process")
+def die_once(mark: str) -> int:
+    """Be killed, but for the second time."""
+    return _die_first(mark)
 
 
 @tool(effect="write", pool="process")
@@ -209,12 +213,7 @@ def measure_far(text: str) -> int:
 @tool(effect="read", pool="dask")
 def die_once_far(mark: str) -> int:
     """Be killed, but for the second time."""
-    path = Path(mark)
-    if path.exists():
-        return os.getpid()
-    path.write_text(str(os.getpid()))
-    os.kill(os.getpid(), signal.SIGKILL)
-    return 0
+    return _die_first(mark)
 
 
 @tool(effect="idempotent", pool="dask")

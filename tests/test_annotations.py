@@ -2,22 +2,22 @@
 
 import asyncio
 import enum
-import subprocess
-import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, make_dataclass
 from datetime import date
 from threading import Thread
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict, cast
+from typing import Annotated, Any, Final, Literal, NamedTuple, NotRequired, ParamSpec, TypedDict, cast
 
 import pytest
 import typing_extensions
 from jsonschema import Draft202012Validator
-from pydantic import AliasChoices, Base64Bytes, BaseModel, Field, SecretStr
+from pydantic import AliasChoices, Base64Bytes, BaseModel, ConfigDict, Field, SecretStr
+from pydantic.alias_generators import to_camel
 from pydantic_core import core_schema
 
 from flowkit import DefinitionError, Tool, ToolArgumentsError, tool
 from flowkit.testing import check
+from tests.hash_seeds import print_under_seeds
 
 
 class Point(NamedTuple):
@@ -57,6 +57,24 @@ class Grade(enum.Enum):
 
 class Marks(enum.Enum):
     UNSET = object()
+
+
+class Raw(enum.Enum):
+    NOT_TEXT = b"\xff"
+
+
+class Kept(enum.IntFlag):
+    READ = 1
+    WRITE = 2
+
+
+class Renamed(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=False)
+    total_cents: int
+
+
+class ReadByAlias(BaseModel):
+    total_cents: int = Field(validation_alias="cents")
 
 
 class Movie(TypedDict):
@@ -132,12 +150,7 @@ def test_secret_default_is_told_nowhere(annotation: Any, default: object) -> Non
 def test_default_of_a_set_is_the_same_in_every_process() -> None:
     code = "from flowkit import tool\ndef f(x: set[str] = {'a', 'b', 'c', 'd'}): ...\nprint(tool(f).parameters)"
 
-    told = {
-        subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
-        ).stdout
-        for seed in ("1", "2")
-    }
+    told = print_under_seeds(code)
 
     assert len(told) == 1
 
@@ -227,6 +240,10 @@ def test_result_schema_and_dump_agree(annotation: Any) -> None:
         (Movie, {"title": "Heat", "sequels": [{"title": "Heat 2"}]}),
         (Grade, Grade.BEST),
         (Access, Access.READ | Access.WRITE),
+        (Kept, Kept(5)),
+        (Renamed, Renamed(total_cents=5)),
+        (ReadByAlias, ReadByAlias.model_validate({"cents": 5})),
+        (dict[Annotated[str, Field(pattern="^a")], int], {"ab": 1}),
     ],
 )
 def test_result_that_was_kept_as_json_comes_back_as_its_type(annotation: Any, result: object) -> None:
@@ -235,7 +252,10 @@ def test_result_that_was_kept_as_json_comes_back_as_its_type(annotation: Any, re
 
     f.__annotations__["return"] = annotation
     made = tool(f)
-    assert made.load(made.dump(result)) == result
+    dumped = made.dump(result)
+    assert made.load(dumped) == result
+    assert made.result_schema
+    assert Draft202012Validator(made.result_schema).is_valid(dumped)  # pyright: ignore[reportUnknownMemberType]
 
 
 def test_result_with_aliases_fills_a_need_of_its_type() -> None:
@@ -266,6 +286,9 @@ def test_type_whose_package_is_missing_is_told_with_its_parameter() -> None:
         ),
         (list[Thread], r"list\[threading.Thread\] can't be an argument: <class 'threading.Thread'> has no JSON form"),
         (Callable[[int], int], "can't be an argument: CallableSchema has no JSON form"),
+        (Generator[int, None, None], "can't be an argument: JSON can't hold a generator; take Iterable or list"),
+        (Raw, "test_annotations.Raw can't be an argument: a value of Raw has no JSON form"),
+        (Literal[b"\xff"], "can't be an argument: JSON can't hold bytes that aren't text; take bytes"),
         (type[int], r"type\[int\] can't be an argument: a subclass of int has no JSON form"),
         (Marks, "test_annotations.Marks can't be an argument: a value of Marks has no JSON form"),
         (dict[tuple[int, int], str], "can't be an argument: a key that is a tuple has no JSON form"),
@@ -337,3 +360,48 @@ def test_annotated_flag_keeps_its_own_words() -> None:
 
     schema: Any = built.parameters["properties"]
     assert schema["x"]["description"] == "What it may do"
+
+
+def test_names_outside_a_pattern_are_refused_by_the_schema_too() -> None:
+    built = taking(dict[Annotated[str, Field(pattern="^a")], int])
+
+    assert built.parameters["properties"]["x"] == {
+        "type": "object",
+        "additionalProperties": {"type": "integer"},
+        "propertyNames": {"pattern": "^a"},
+    }
+    check(built, examples=20)
+
+
+def test_result_that_is_read_once_is_told_as_the_list_that_is_kept() -> None:
+    def double(numbers: list[int]) -> Iterator[int]:
+        return map(int, numbers * 2)
+
+    made = tool(double)
+    assert made.result_schema == {"type": "array", "items": {"type": "integer"}}
+    assert made.load(made.dump(asyncio.run(made.run({"numbers": [1]})))) == [1, 1]
+
+
+@pytest.mark.parametrize("text", ["Final[int]", "Final[Annotated[int, 'count']]", "'Final[int]'"])
+def test_qualifier_that_is_text_is_stripped(text: str) -> None:
+    module: dict[str, Any] = {"Final": Final, "Annotated": Annotated}
+    exec(f"from __future__ import annotations\ndef f(x: {text}, y: Final = 3): return x + y", module)
+
+    assert asyncio.run(tool(module["f"]).run({"x": 1})) == 4
+
+
+def test_wrapper_without_the_names_of_its_function_is_told() -> None:
+    P = ParamSpec("P")
+
+    def wrap(function: Callable[P, int]) -> Callable[P, int]:
+        def inner(*args: P.args, **kwargs: P.kwargs) -> int:
+            return function(*args, **kwargs)
+
+        return inner
+
+    @wrap
+    def f(x: int) -> int:
+        return x
+
+    with pytest.raises(DefinitionError, match=r"'args' is that of a wrapper; write @functools.wraps\(function\) above"):
+        tool(f)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowkit.codec import JSON
 from flowkit.errors import ConfigurationError
 from flowkit.messages import (
     AssistantMessage,
@@ -191,6 +192,47 @@ def test_an_answer_is_held_to_a_closed_schema_or_told_of_it() -> None:
         body = build(HI, output_schema=told)
         assert "output_config" not in body
         assert "JSON Schema" in body["system"][0]["text"]
+
+
+def hold(value: JSON, **schema: JSON) -> Any:
+    """The schema that a server gets for an object with this one field; None where it gets none."""
+    fields: JSON = {"field": value}
+    body = build(HI, output_schema={"type": "object", "properties": fields, **schema})
+    return body["output_config"]["format"]["schema"]["properties"]["field"] if "output_config" in body else None
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        ({"type": "string", "format": "date"}, {"type": "string", "format": "date"}),
+        ({"type": "string", "format": "path"}, {"type": "string", "description": '(format: "path")'}),
+        ({"type": "string", "format": "password", "writeOnly": True}, {"type": "string", "description": '(format: "password")'}),
+        ({"type": "string", "pattern": "^[a-z]+$"}, {"type": "string", "pattern": "^[a-z]+$"}),
+        ({"type": "string", "pattern": "^(?=a)"}, {"type": "string", "description": '(pattern: "^(?=a)")'}),
+        ({"type": "array", "prefixItems": [{"type": "integer"}]}, {"type": "array", "description": '(prefixItems: [{"type":"integer"}])'}),
+        ({"description": "Two.", "type": "array", "items": {"type": "integer"}, "minItems": 2}, {"description": "Two. (minItems: 2)", "type": "array", "items": {"type": "integer"}}),
+        ({}, None),
+        ({"title": "Anything"}, None),
+        ({"type": "array", "items": {}}, None),
+    ],
+)  # fmt: skip
+def test_what_a_server_refuses_in_a_schema_is_told_in_words(value: JSON, sent: Any) -> None:
+    assert hold(value) == sent
+
+
+def test_types_told_apart_by_a_field_are_held_to() -> None:
+    kinds: JSON = {"Cat": {"type": "object", "properties": {}}, "Dog": {"type": "object", "properties": {}}}
+    refs: list[JSON] = [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}]
+    told_by: JSON = {"propertyName": "kind", "mapping": {"cat": "#/$defs/Cat", "dog": "#/$defs/Dog"}}
+    assert hold({"oneOf": refs, "discriminator": told_by}, **{"$defs": kinds}) == {"anyOf": refs}
+
+
+def test_a_reference_stands_alone() -> None:
+    kinds: JSON = {"Cat": {"type": "object", "properties": {}}}
+    cat: dict[str, JSON] = {"$ref": "#/$defs/Cat"}
+    assert hold(cat, **{"$defs": kinds}) == cat
+    described = hold({**cat, "description": "The older one."}, **{"$defs": kinds})
+    assert described == {"description": "The older one.", "anyOf": [cat]}
 
 
 def test_thinking_fits_the_request() -> None:

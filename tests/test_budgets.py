@@ -26,6 +26,7 @@ from flowkit import (
     tool,
 )
 from flowkit.clock import ManualClock
+from flowkit.errors import RunNotDone
 from flowkit.events import BudgetChecked
 from flowkit.messages import ToolMessage, Usage
 from flowkit.models.base import Delta, UsageDelta
@@ -104,6 +105,30 @@ def test_a_budget_holds_across_runs_and_users_have_their_own(any_journal: Journa
 
     asyncio.run(go())
     assert len(script.requests) == 3
+
+
+def test_a_run_that_finds_its_budget_spent_has_no_output(journal: Journal) -> None:
+    agent = Agent(model(), budget=Budget(usd=0, per="all", store=journal))
+    result, _, _ = asyncio.run(finish(agent))
+    assert (result.status, result.output_or_none) == ("limit", None)
+    with pytest.raises(RunNotDone, match="is spent"):
+        _ = result.output
+
+
+def test_the_store_of_a_budget_holds_its_sum_and_no_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "runs.sqlite3"
+
+    async def go() -> float:
+        journal = Journal(path)
+        budget = Budget(usd=9, per="all", store=journal)
+        await Agent(model(says("hi", 3)), budget=budget).run("Go")
+        spent = (await budget.look()).spent_usd
+        journal.close()
+        return spent
+
+    assert asyncio.run(go()) == 3
+    said = make_command(tmp_path, monkeypatch)("runs", "costs", "--journal", str(path), "--json")
+    assert json.loads(said.out) == []
 
 
 def test_a_budget_is_looked_at_before_each_turn(journal: Journal) -> None:

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -192,3 +193,34 @@ def test_help_lists_commands_with_whole_sentences(width: int) -> None:
     assert code == 0
     assert "..." not in terminal.shown.partition("Commands:")[2]
     assert "cancel and resume a journal's runs." in " ".join(terminal.shown.split())
+
+
+def run_program(words: str, redirections: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in a shell, which connects its streams."""
+    line = f"{shlex.quote(sys.executable)} -m flowkit {words} {redirections}"
+    environment = {**os.environ, "FLOWKIT_JOURNAL": str(folder / "journal.sqlite3"), "FLOWKIT_CACHE": "off"}
+    return subprocess.run(["sh", "-c", line], env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full, a device that is full")
+@pytest.mark.parametrize("words", ["schema", f"tools {SHOP}"])
+def test_output_that_can_not_be_written_is_an_error_in_one_line(words: str, tmp_path: Path) -> None:
+    ended = run_program(words, "</dev/null >/dev/full", tmp_path)
+
+    assert (ended.returncode, ended.stderr) == (1, "flowkit: No space left on device\n")
+
+
+@pytest.mark.parametrize("redirections", ["<&-", "</dev/null 2>&-", "</dev/null >&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_traceback(redirections: str, tmp_path: Path) -> None:
+    ended = run_program(f"run {SHOP} order_id=ORD-1002 --data latency=0", redirections, tmp_path)
+    listed = run_program("runs list", "</dev/null", tmp_path)
+
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False)
+    assert "done" in listed.stdout  # and the journal is whole
+
+
+@pytest.mark.parametrize("words", ["schema", f"tools {SHOP}"])
+def test_reader_that_has_seen_enough_is_no_traceback(words: str, tmp_path: Path) -> None:
+    ended = run_program(words, "</dev/null | head -1", tmp_path)
+
+    assert (len(ended.stdout.splitlines()), ended.stderr) == (1, "")

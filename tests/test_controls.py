@@ -1,7 +1,7 @@
 """Controls: each, when, groups, fallbacks and steps that ask a model; conditions; what each does when something fails."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -72,6 +72,36 @@ def test_each_refuses_more_items_than_it_takes_and_what_is_no_list() -> None:
     assert run_each([1, 2, 3], at_most=2)["each"].error == "3 items, at most 2"
     ran = execute(TOOLS, [ToolCall("one", "work", {"value": "text"}), each(Reference("one"))])
     assert ran["each"].error == "expected a list to go through, got 'text'"
+
+
+MISSING = [
+    Reference("list", (9,)),
+    Reference("list", ("name",)),
+    Reference("list", (0, "name")),
+    Reference("list", (-4,)),
+]
+
+
+ANYWHERE: Mapping[str, Callable[[object], Node]] = {
+    "list": each,
+    "item": lambda missing: each([missing]),
+    "key": lambda missing: each([1], key=missing),
+    "condition": lambda missing: When("each", IsTrue(missing), Body((), 1)),
+    "value": lambda missing: Group("each", Body((), missing)),
+    "tries": lambda missing: Fallback("each", (Body((), missing), Body((), missing))),
+}
+
+
+@pytest.mark.parametrize("missing", MISSING, ids=str)
+@pytest.mark.parametrize("make", ANYWHERE.values(), ids=ANYWHERE)
+def test_control_with_a_part_that_is_not_there_fails_alone(make: Callable[[object], Node], missing: Reference) -> None:
+    behind = ToolCall("behind", "work", {"value": Reference("each")})
+    other = ToolCall("other", "work", {"value": Reference("list", (0,))})
+
+    ran = execute(TOOLS, [ToolCall("list", "work", {"value": [1, 2]}), make(missing), behind, other])
+
+    assert ran.states() == {"list": "finished", "each": "failed", "behind": "skipped", "other": "finished"}
+    assert str(ran["each"].error).startswith("'work'")
 
 
 def test_each_names_its_nodes_by_key() -> None:

@@ -5,15 +5,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from flowkit import Executor, Journal, Outcome, Tool, ToolCall, each, recipe, step
+from flowkit import Executor, Journal, Tool, ToolCall, each, recipe, step
 from flowkit.pools.opened_pools import close_pools, open_cluster
+from tests.executing import run_calls
 from tests.extra_packages import NEEDS_ALL
 from tests.pooled_tools import (
     add_far,
@@ -48,7 +49,7 @@ def _connected(cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch) -> None:  
     monkeypatch.setenv("FLOWKIT_DASK", cluster.address)
     # Large enough that Dask reads it in a thread of its own, which stays.
     large = ToolCall("b", "make_text_far", {"size": 11_000_000})
-    ended = run(ToolCall("a", "add_far", {"first": 1, "second": 2}), large, tools=[add_far, make_text_far])
+    ended = run_calls(ToolCall("a", "add_far", {"first": 1, "second": 2}), large, tools=[add_far, make_text_far])
     assert ended["a"].value == 3
     assert ended["b"].state == "finished"
 
@@ -58,26 +59,6 @@ def own() -> Iterator[DaskCluster]:
     """A cluster that a test may ruin."""
     with DaskCluster(workers=0) as running:
         yield running
-
-
-def run(
-    *calls: ToolCall,
-    tools: list[Tool[..., Any]],
-    drive: Callable[[Executor], Awaitable[None]] | None = None,
-    **options: Any,
-) -> dict[str, Outcome]:
-    """The outcomes of these calls, in a graph of their own."""
-
-    async def go() -> dict[str, Outcome]:
-        async with Executor(tools=tools, **options) as graph:
-            for call in calls:
-                graph.add(call)
-            if drive is not None:
-                await drive(graph)
-            await graph.wait()
-        return dict(graph.outcomes)
-
-    return asyncio.run(go())
 
 
 async def wait_for(file: Path) -> str:
@@ -100,7 +81,7 @@ def read_peak_mib(pid: int) -> float:
 
 
 def test_functions_run_on_the_workers(cluster: DaskCluster) -> None:
-    ended = run(
+    ended = run_calls(
         ToolCall("a", "where_far", {}),
         ToolCall("b", "refuse_far", {"how": "tool"}),
         ToolCall("c", "refuse_far", {"how": "else"}),
@@ -115,7 +96,7 @@ def test_functions_run_on_the_workers(cluster: DaskCluster) -> None:
 def test_large_values_go_past_the_scheduler(cluster: DaskCluster) -> None:
     before_mib = read_peak_mib(cluster.scheduler.pid)
 
-    ended = run(
+    ended = run_calls(
         ToolCall("a", "make_text_far", {"size": 50_000_000}),
         ToolCall("b", "measure_far", {"text": "x" * 50_000_000}),
         tools=[make_text_far, measure_far],
@@ -129,8 +110,8 @@ def test_a_large_result_is_a_blob_in_the_journal(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
     call = ToolCall("a", "put_text_far", {"size": 50_000_000})
 
-    run(call, tools=[put_text_far], journal=journal, run_id="one")
-    again = run(call, tools=[put_text_far], journal=journal, run_id="one")["a"]
+    run_calls(call, tools=[put_text_far], journal=journal, run_id="one")
+    again = run_calls(call, tools=[put_text_far], journal=journal, run_id="one")["a"]
     journal.close()
 
     assert again.source == "journal"
@@ -146,7 +127,7 @@ def test_a_read_whose_worker_is_killed_runs_on_another(
     monkeypatch.setenv("FLOWKIT_DASK", own.address)
     mark = tmp_path / "pid"
 
-    ended = run(ToolCall("a", "die_once_far", {"mark": str(mark)}), tools=[die_once_far])["a"]
+    ended = run_calls(ToolCall("a", "die_once_far", {"mark": str(mark)}), tools=[die_once_far])["a"]
     close_pools()
 
     assert ended.state == "finished"
@@ -161,7 +142,7 @@ def test_an_idempotent_call_whose_worker_is_killed_has_failed(
     monkeypatch.setenv("FLOWKIT_DASK", own.address)
     mark = tmp_path / "mark"
 
-    ended = run(ToolCall("a", "put_and_die_far", {"mark": str(mark)}), tools=[put_and_die_far])["a"]
+    ended = run_calls(ToolCall("a", "put_and_die_far", {"mark": str(mark)}), tools=[put_and_die_far])["a"]
     close_pools()
 
     # It isn't tried again unless its author asks for that, as anywhere.
@@ -186,7 +167,7 @@ def test_a_run_goes_on_here_when_the_scheduler_is_killed(
         graph.add(ToolCall("b", "where_far", {}))
 
     call = ToolCall("a", "wait_again_far", {"mark": str(mark), "awaited": str(awaited)})
-    ended = run(call, tools=[wait_again_far, where_far], drive=kill)
+    ended = run_calls(call, tools=[wait_again_far, where_far], drive=kill)
     close_pools()
 
     assert (ended["a"].state, ended["a"].attempt) == ("finished", 2)
@@ -234,7 +215,7 @@ def test_other_code_or_another_version_is_refused_before_the_claim(
     monkeypatch.setenv("FLOWKIT_DASK", own.address)
     mark, journal = tmp_path / "mark", Journal(tmp_path / "journal")
 
-    ended = run(ToolCall("a", "mark_far", {"path": str(mark)}), tools=[made], journal=journal, run_id="one")["a"]
+    ended = run_calls(ToolCall("a", "mark_far", {"path": str(mark)}), tools=[made], journal=journal, run_id="one")["a"]
     close_pools()
     details = journal.show("one")
     journal.close()
@@ -281,7 +262,7 @@ def test_a_time_out_counts_from_where_the_function_starts() -> None:
     # One worker with one thread: the last waits longer than its time-out for its turn.
     calls = [ToolCall(f"w/{number}", "wait_far", {"seconds": 0.2 + number / 1000}) for number in range(5)]
 
-    ended = run(*calls, ToolCall("slow", "wait_far", {"seconds": 3}), tools=[wait_far])
+    ended = run_calls(*calls, ToolCall("slow", "wait_far", {"seconds": 3}), tools=[wait_far])
 
     assert {outcome.state for name, outcome in ended.items() if name != "slow"} == {"finished"}
     assert ended["slow"].error == "no answer within 0.5 s"
@@ -299,7 +280,7 @@ def test_a_call_that_is_cancelled_gives_its_place_back(cluster: DaskCluster, tmp
         graph.add(ToolCall("b", "where_far", {}))
 
     call = ToolCall("a", "wait_for_file_far", {"mark": str(mark), "awaited": str(awaited)})
-    ended = run(call, tools=[wait_for_file_far, where_far], drive=cancel)
+    ended = run_calls(call, tools=[wait_for_file_far, where_far], drive=cancel)
 
     assert (ended["a"].state, ended["a"].error) == ("cancelled", "not wanted any more")
     assert ended["b"].value == cluster.workers[0].pid
@@ -322,7 +303,7 @@ def test_a_cluster_that_cannot_be_used_is_one_clear_error(
     if address is not None:
         monkeypatch.setenv("FLOWKIT_DASK", address)
 
-    ended = run(ToolCall("a", "add_far", {"first": 1, "second": 2}), tools=[add_far])["a"]
+    ended = run_calls(ToolCall("a", "add_far", {"first": 1, "second": 2}), tools=[add_far])["a"]
     close_pools()
 
     assert ended.state == "failed"
@@ -354,7 +335,7 @@ def test_a_cluster_with_certificates_is_used_by_tls(tmp_path: Path, monkeypatch:
     }
     with DaskCluster(workers=1, options=options, protocol="tls") as secure, config.set(ours):
         monkeypatch.setenv("FLOWKIT_DASK", secure.address)
-        ended = run(
+        ended = run_calls(
             ToolCall("a", "where_far", {}),
             ToolCall("b", "make_text_far", {"size": 2_000_000}),
             tools=[where_far, make_text_far],

@@ -1,8 +1,12 @@
-"""Docstrings of three styles, as people write them."""
+"""Docstrings of several styles, as people write and mix them."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from flowkit import tool
 from flowkit.tools.schema.docstrings import Documentation, read_docstring
@@ -200,3 +204,135 @@ def test_what_is_written_in_a_style_is_read(heading: str, item: str, said: dict[
     text = "\n\n".join(prose)
     items = "\n".join(item.format(*pair) for pair in said.items())
     assert read_docstring(f"{text}\n\n{heading}\n{items}") == Documentation(text, said)
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        "Args:\n    word, limit: Both.",
+        "Args:\n    word - Both.\n    limit (int) - Both.",
+        "Args:\n    - word: Both.\n    - `limit` (int): Both.",
+        "Args:\n    * word [str]: Both.\n    * limit {1, 2}: Both.",
+        "Args:\n    \\*word: Both.\n    \\**limit: Both.",
+        "Args:\nword: Both.\nlimit: Both.",
+        "**Args:**\n    word: Both.\n    limit: Both.",
+        "### Parameters\n- `word`: Both.\n- `limit`: Both.",
+        "Args:\r\n    word: Both.\r\n    limit: Both.",
+        "Parameters\r\n----------\r\nword : str\r\n    Both.\r\nlimit\r\n    Both.",
+        "Parameters\n==========\nword, limit : str\n    Both.",
+        "Arguments\n---------\n`word` : str\n    Both.\n**limit\n    Both.",
+        "Parameters\n----------\n    word : str\n        Both.\n    limit\n        Both.",
+        ":param dict[str, int] word: Both.\n:key \\**limit: Both.\n:meta private:",
+        "@kwarg word: Both.\n@arg limit: Both.",
+        "@param word Both.\n@param limit Both.\n@return A list.",
+        "Args:\n    word: Both.\n\n:param limit: Both.",
+        "Parameters\n----------\nword : str\n    Both.\n\n:param limit: Both.",
+        "Args:\n    word: Both.\n    limit: Both.\n\nReturns\n-------\nlist\n    Found.",
+        "Args:\n    word: Both.\n    limit: Both.\n\n:returns: A list.\n:raises ValueError: Never.",
+        "Parameters\n----------\nword\n    Both.\nlimit\n    Both.\n\nRaises:\n    ValueError: Never.",
+    ],
+)
+def test_lists_as_people_write_them_are_read(lists: str) -> None:
+    assert read_docstring(f"Find things.\n\n{lists}") == Documentation(
+        "Find things.", {"word": "Both.", "limit": "Both."}
+    )
+
+
+def test_text_behind_fields_belongs_to_the_description() -> None:
+    read = read_docstring("Find things.\n\n:param word: What\nto find.\n:param limit:\n\nSlow.\n\n@note: beware")
+    assert read == Documentation("Find things.\n\nSlow.\n\n@note: beware", {"word": "What to find."})
+
+
+LISTS = {
+    "google": ("Args:", "    {} (str): {}"),
+    "numpy": ("Parameters\n----------", "{} : str\n    {}"),
+    "sphinx": ("", ":param {}: {}"),
+    "epytext": ("", "@param {}: {}"),
+}
+
+
+@given(said=st.dictionaries(NAMES, TEXTS, min_size=4, max_size=8), order=st.permutations(sorted(LISTS)))
+def test_every_mixture_of_styles_is_read(said: dict[str, str], order: list[str]) -> None:
+    parts = ["Find things."]
+    pairs = list(said.items())
+    for index, style in enumerate(order):
+        heading, item = LISTS[style]
+        parts.append(f"{heading}\n" + "\n".join(item.format(*pair) for pair in pairs[index::4]))
+    assert read_docstring("\n\n".join(parts)) == Documentation("Find things.", said)
+
+
+class Described:
+    """Is a searcher.
+
+    Args:
+        size: Of the searcher.
+        word: Said by the class.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Make one.
+
+        Args:
+            size: Of the index.
+        """
+
+    def __call__(self, word: str, **more: int) -> str:
+        """Find things.
+
+        Args:
+            word: What to find.
+            **more: Weights.
+        """
+        return word
+
+
+class ByNew:
+    def __new__(cls, word: "int") -> "ByNew":
+        """Make one.
+
+        :param word: Of it.
+        """
+        made = super().__new__(cls)
+        made.word = word
+        return made
+
+    word: int
+
+
+def test_constructor_and_call_say_what_their_parameters_are() -> None:
+    made, called, new = tool(Described), tool(Described(1)), tool(ByNew)
+
+    assert made.description == called.description == "Is a searcher."
+    assert made.parameters["properties"] == {"size": {"type": "integer", "description": "Of the index."}}
+    assert called.parameters["properties"] == {"word": {"type": "string", "description": "What to find."}}
+    assert called.parameters["additionalProperties"] == {"type": "integer", "description": "Weights."}
+    assert new.description == "Make one."
+    assert new.parameters["properties"] == {"word": {"type": "integer", "description": "Of it."}}
+
+
+def test_free_values_of_any_type_are_described() -> None:
+    def find(**more: Any) -> None:
+        """Find things.
+
+        Args:
+            **more: Weights.
+        """
+
+    assert tool(find).parameters["additionalProperties"] == {"description": "Weights."}
+
+
+def test_docstring_that_nobody_wrote_describes_nothing() -> None:
+    class Model(BaseModel):
+        word: str
+
+    @dataclass
+    class Data:
+        word: str
+
+    class Pair(NamedTuple):
+        word: str
+
+    class Bare:
+        def __init__(self, word: str) -> None: ...
+
+    assert [tool(kind).description for kind in (Model, Data, Pair, Bare)] == [""] * 4

@@ -21,8 +21,8 @@ from flowkit.messages import (
     UserMessage,
 )
 
-ids = st.sampled_from(["a", "b", "c", "d"])
-calls = st.lists(ids, unique=True, max_size=3).map(lambda names: tuple(RequestedCall(i, "tool", "{}") for i in names))
+ids = st.sampled_from(["a", "b", "a_2", "c"])
+calls = st.lists(ids, max_size=3).map(lambda names: tuple(RequestedCall(i, "tool", "{}") for i in names))
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(UserMessage, st.text(max_size=3)),
     st.builds(SystemMessage, st.text(max_size=3)),
@@ -34,6 +34,9 @@ messages: st.SearchStrategy[Message] = st.one_of(
 @given(st.lists(messages, max_size=8))
 def test_every_call_has_exactly_one_result_right_behind_it_in_order(history: list[Message]) -> None:
     mended = list(mend(history))
+    made = [call.id for message in mended if isinstance(message, AssistantMessage) for call in message.calls]
+    assert len(set(made)) == len(made)
+    assert all(made)
     while mended:
         message = mended.pop(0)
         assert not isinstance(message, (ToolMessage, SystemMessage))
@@ -57,6 +60,26 @@ def test_results_that_came_are_kept_and_the_missing_one_says_that_nobody_decided
         ToolMessage("a", "read", "1"),
         ToolMessage("b", "write", NOT_DECIDED, is_error=True),
     )
+
+
+def test_calls_with_one_id_are_told_apart_and_keep_their_own_results() -> None:
+    def turn(*results: str) -> list[Message]:
+        calls = tuple(RequestedCall("call_0", "get", "{}") for _ in results)
+        return [AssistantMessage(calls=calls), *(ToolMessage("call_0", "get", text) for text in results)]
+
+    mended = mend([UserMessage("Hi"), *turn("one", "two"), *turn("three")])
+    calls = [call.id for message in mended if isinstance(message, AssistantMessage) for call in message.calls]
+    results = [(message.call_id, message.text) for message in mended if isinstance(message, ToolMessage)]
+    assert calls == ["call_0", "call_0_2", "call_0_3"]
+    assert results == list(zip(calls, ["one", "two", "three"], strict=True))
+    assert mend(mended) == mended
+    longer = mend([UserMessage("Hi"), *turn("one", "two"), *turn("three"), *turn("four")])
+    assert longer[: len(mended)] == mended  # what a server has kept of the request stays
+
+
+def test_a_call_without_an_id_gets_one() -> None:
+    mended = mend([AssistantMessage(calls=(RequestedCall("", "get", "{}"),)), ToolMessage("", "get", "one")])
+    assert mended == (AssistantMessage(calls=(RequestedCall("call", "get", "{}"),)), ToolMessage("call", "get", "one"))
 
 
 def test_unanswered_calls_are_those_of_the_last_turn() -> None:

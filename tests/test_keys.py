@@ -3,9 +3,6 @@
 import datetime
 import enum
 import functools
-import os
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +20,7 @@ from pydantic_core import core_schema
 from flowkit import DefinitionError, Tool, tool
 from flowkit.codec import dump_sorted
 from flowkit.tools.keys import NotKeyable, canonicalize, freeze, make_key
+from tests.hash_seeds import print_under_seeds
 
 
 class Colour(enum.Enum):
@@ -188,16 +186,7 @@ print(f.key(f.validate(arguments), "c-17", (1, 2)))
 
 @pytest.mark.slow
 def test_key_is_the_same_in_every_process() -> None:
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", PROGRAM],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parent.parent)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2", "3")
-    }
+    found = print_under_seeds(PROGRAM)
     assert len(found) == 1
     assert len(found.pop().strip()) == 64
 

@@ -6,17 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowkit.messages import ToolSpec
 from flowkit.models.offline.declining import leave_declined_out, only_asks_about
 from flowkit.models.offline.korean import (
     count_called_for,
     find_nouns,
     find_order,
     find_statement,
-    normalise,
     split_korean,
     strip_particle,
 )
 from flowkit.models.offline.korean_numbers import read_number, write_figures
+from flowkit.models.offline.korean_times import normalise
 from flowkit.models.offline.local import can_read
 
 TUESDAY = datetime(2026, 12, 1, 9, 0)
@@ -52,6 +53,38 @@ TUESDAY = datetime(2026, 12, 1, 9, 0)
     ],
 )
 def test_days_hours_and_amounts_become_figures(said: str, figures: str) -> None:
+    assert normalise(said, TUESDAY) == figures
+
+
+@pytest.mark.parametrize(
+    ("said", "figures"),
+    [
+        ("내일오후세시에", "2026-12-02T15:00 에"),
+        ("낼 3시", "2026-12-02T15:00"),
+        ("담주 월욜 10시", "2026-12-07T10:00"),
+        ("내주 화요일", "2026-12-08"),
+        ("지난주 금요일", "2026-11-27"),
+        ("지난달 말일", "2026-11-30"),
+        ("다음 달 마지막 날", "2027-01-31"),
+        ("연말까지", "2026-12-31 까지"),
+        ("2주 뒤 수요일", "2026-12-16"),
+        ("2026. 12. 25.", "2026-12-25"),
+        ("12/24 오후 두 시", "2026-12-24T14:00"),
+        ("3/4 정도", "3/4 정도"),
+        ("크리스마스에", "2026-12-25"),
+        ("크리스마스 선물", "크리스마스 선물"),
+        ("이틀 전에 산 컵", "2026-11-29 산 컵"),
+        ("출발 이틀 전에", "출발 이틀 전에"),
+        ("저녁 여덟시 십분", "2026-12-01T20:10"),
+        ("오후 3:30", "2026-12-01T15:30"),
+        ("1시간 30분", "90 분"),
+        ("반 시간", "30 분"),
+        ("반 박스", "0.5 박스"),
+        ("구월 급여", "9 월 급여"),
+        ("손님 차 12가3456", "손님 차 12가3456"),
+    ],
+)
+def test_days_hours_and_amounts_are_read_as_people_spell_them(said: str, figures: str) -> None:
     assert normalise(said, TUESDAY) == figures
 
 
@@ -151,12 +184,15 @@ def test_what_is_declined_is_left_out(request_text: str, rest: str, declined: in
         ("AP-1234 취소하려면 어떻게 하나요?", "cancel_appointment", True),
         ("깨졌으면 환불해 주세요", "refund_order", False),
         ("비가 오면 취소해 줘", "cancel_booking", False),
+        ("가능하면 내일로 바꿔 줄 수 있나요?", "move_booking", False),
+        ("결석하면 보강 있나요?", "show_grades", True),
+        ("울산까지 배송하면 얼마예요?", "quote_fee", False),
         ("What happens if I cancel AP-1234?", "cancel_appointment", True),
         ("Tell me if I have overdue books", "list_overdue", False),
     ],
 )
 def test_a_question_what_would_follow_is_no_order(part: str, tool: str, asks: bool) -> None:
-    assert only_asks_about(part, tool) is asks
+    assert only_asks_about(part, ToolSpec(tool, "")) is asks
 
 
 @given(st.dates(datetime(2000, 1, 1).date(), datetime(2090, 1, 1).date()), st.sampled_from("월화수목금토일"))

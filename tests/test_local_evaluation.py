@@ -61,9 +61,10 @@ def test_most_requests_it_was_written_against_go_to_the_right_tool(part: str) ->
     assert right >= 0.9 * len(first)
 
 
-def test_most_requests_to_services_it_was_developed_with_go_to_the_right_tool() -> None:
+@pytest.mark.parametrize("name", ["services_development", "development"])
+def test_most_requests_to_services_it_was_developed_with_go_to_the_right_tool(name: str) -> None:
     embedder = load_embedder()
-    rows = load_services("services_development")
+    rows = load_services(name)
     right = 0
     for service, specs, request, calls in rows:
         choices = choose_calls(embedder, request, specs, NOW)

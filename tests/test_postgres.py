@@ -18,6 +18,8 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from flowkit.clock import ManualClock, SystemClock
 from flowkit.codec import JSON
@@ -28,7 +30,7 @@ from flowkit.journal.postgres.address import read_address
 from flowkit.journal.postgres.link import PostgresLink
 from flowkit.journal.postgres.schema import VERSION
 from flowkit.journal.postgres.session import Session, may_pass
-from flowkit.journal.postgres.texts import array, bind, literal
+from flowkit.journal.postgres.texts import MANY, array, bind, literal
 from flowkit.journal.postgres.writing import PLANS, begin, make_statements
 from flowkit.web.following import follow
 from tests.command import SHOP, Command
@@ -1011,6 +1013,53 @@ def test_values_come_back_as_they_were_put_into_a_statement(postgres: str) -> No
     for others in ([], [None], ["x"]):
         with pytest.raises(ValueError):
             array(["a\0b", *others], "text")
+
+
+PARTS = ["$", "$flowkit", "$flowkit$", "'", '"', "\\", "\x01", ",", "NULL", "{", "\n", "환", "a"]
+"""Of the values whose ends a text has to show."""
+
+
+def test_many_texts_come_back_whatever_they_hold(postgres: str) -> None:
+    """Each way to write them, with what could end a text or the list too soon."""
+    link = PostgresLink(read_address(postgres))
+    written: set[str] = set()
+
+    @given(st.lists(st.lists(st.sampled_from(PARTS), max_size=4).map("".join), min_size=MANY, max_size=MANY + 2))
+    @settings(max_examples=150, deadline=None)
+    @example([*["a"] * MANY, "$flowkit"])
+    @example([*["a"] * MANY, "$flowkit$"])
+    @example([*["a"] * MANY, "$"])
+    @example([""] * MANY)
+    def check(texts: list[str]) -> None:
+        text = array(texts, "text")
+        written.add(text[:8])
+        assert link.run(f"SELECT i.at, i.one FROM unnest({text}) WITH ORDINALITY AS i (one, at)", 30.0) == [
+            list(enumerate(texts, 1))
+        ]
+
+    try:
+        check()
+    finally:
+        link.close()
+    assert "string_t" in written
+    assert len(written) > 1
+
+
+def test_events_that_are_there_already_are_written_over(postgres_journal: str) -> None:
+    """As when a batch was committed and another process's driver numbers its events from before it."""
+
+    async def main() -> None:
+        with opened(postgres_journal) as journal:
+            run = await journal.open_run("r", name="n")
+            for text in ("one", "two"):
+                for seq, call in ((0, "a"), (1 if text == "one" else 2, "b")):
+                    run.append_event(TextDelta("r", seq, 0.0, text, call=call))
+                await claim(run, text)
+            await run.finish("done")
+            found: Any = journal.events("r")
+            assert [(event["seq"], event["text"]) for event in found] == [(0, "two"), (1, "one"), (2, "two")]
+
+    asyncio.run(main())
 
 
 def find_prepared(link: PostgresLink) -> set[str]:

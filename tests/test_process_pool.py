@@ -12,17 +12,18 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowkit import Executor, Journal, Outcome, Tool, ToolCall, each, recipe, step
+from flowkit import Executor, Journal, Outcome, ToolCall, each, recipe, step
 from flowkit.events import CallStarted, Event
 from flowkit.journal import Done, Retry
 from flowkit.pools.opened_pools import close_pools, open_processes
 from flowkit.recipes.files import load_recipe
+from tests.executing import run_calls
 from tests.pooled_tools import (
     add,
     die_once,
@@ -58,7 +59,7 @@ def _full_pool(_pool: None) -> None:  # pyright: ignore[reportUnusedFunction]
     pool = open_processes()
     while len(pool.pids) < pool.size:
         calls = [ToolCall(f"spin/{number}", "spin", {"ms": 100 + number}) for number in range(pool.size)]
-        run(*calls, tools=[spin])
+        run_calls(*calls, tools=[spin])
 
 
 def is_alive(pid: int) -> bool:
@@ -92,29 +93,9 @@ def read_when_there(file: Path) -> str:
     return file.read_text()
 
 
-def run(
-    *calls: ToolCall,
-    tools: list[Tool[..., Any]],
-    drive: Callable[[Executor], Awaitable[None]] | None = None,
-    **options: Any,
-) -> dict[str, Outcome]:
-    """The outcomes of these calls, in a graph of their own."""
-
-    async def go() -> dict[str, Outcome]:
-        async with Executor(tools=tools, **options) as graph:
-            for call in calls:
-                graph.add(call)
-            if drive is not None:
-                await drive(graph)
-            await graph.wait()
-        return dict(graph.outcomes)
-
-    return asyncio.run(go())
-
-
 def test_functions_run_in_other_processes_which_stay_for_the_next_run() -> None:
-    first = run(ToolCall("a", "where", {}), ToolCall("b", "where_later", {}), tools=[where, where_later])
-    second = run(ToolCall("a", "where", {}), tools=[where])
+    first = run_calls(ToolCall("a", "where", {}), ToolCall("b", "where_later", {}), tools=[where, where_later])
+    second = run_calls(ToolCall("a", "where", {}), tools=[where])
 
     pids = {int(str(outcome.value)) for outcome in [*first.values(), *second.values()]}
     assert os.getpid() not in pids
@@ -124,7 +105,7 @@ def test_functions_run_in_other_processes_which_stay_for_the_next_run() -> None:
 def test_processes_work_at_once() -> None:
     calls = [ToolCall(f"spin/{number}", "spin", {"ms": 300 + number}) for number in range(4)]
 
-    outcomes = run(*calls, tools=[spin])
+    outcomes = run_calls(*calls, tools=[spin])
 
     size = open_processes().size
     assert len({str(outcome.value) for outcome in outcomes.values()}) == min(size, 4)
@@ -133,7 +114,7 @@ def test_processes_work_at_once() -> None:
 def test_a_read_whose_process_is_killed_runs_again(tmp_path: Path) -> None:
     mark = tmp_path / "pid"
 
-    ended = run(ToolCall("a", "die_once", {"mark": str(mark)}), tools=[die_once])["a"]
+    ended = run_calls(ToolCall("a", "die_once", {"mark": str(mark)}), tools=[die_once])["a"]
 
     assert ended.state == "finished"
     assert ended.attempt == 2
@@ -144,8 +125,8 @@ def test_a_write_whose_process_is_killed_is_in_doubt_and_stays_so(tmp_path: Path
     mark, journal = tmp_path / "mark", Journal(tmp_path / "journal")
     call = ToolCall("a", "write_and_die", {"mark": str(mark)})
 
-    ended = run(call, tools=[write_and_die], journal=journal, run_id="one")["a"]
-    again = run(call, tools=[write_and_die], journal=journal, run_id="one")["a"]
+    ended = run_calls(call, tools=[write_and_die], journal=journal, run_id="one")["a"]
+    again = run_calls(call, tools=[write_and_die], journal=journal, run_id="one")["a"]
 
     assert ended.state == again.state == "in_doubt"
     assert "the process that ran it ended (signal 9): it may have happened" in (ended.error or "")
@@ -159,16 +140,16 @@ def test_a_process_killed_from_outside_is_one_lost_call(tmp_path: Path) -> None:
     async def kill(graph: Executor) -> None:
         os.kill(int(await wait_for(mark)), signal.SIGKILL)
 
-    ended = run(ToolCall("a", "hang_writing", {"mark": str(mark)}), tools=[hang_writing, where], drive=kill)["a"]
+    ended = run_calls(ToolCall("a", "hang_writing", {"mark": str(mark)}), tools=[hang_writing, where], drive=kill)["a"]
 
     assert ended.state == "in_doubt"
-    assert run(ToolCall("b", "where", {}), tools=[where])["b"].state == "finished"
+    assert run_calls(ToolCall("b", "where", {}), tools=[where])["b"].state == "finished"
 
 
 def test_a_call_that_takes_too_long_is_ended_with_what_it_started(tmp_path: Path) -> None:
     mark = tmp_path / "pids"
 
-    ended = run(ToolCall("a", "hang", {"mark": str(mark)}), tools=[hang])["a"]
+    ended = run_calls(ToolCall("a", "hang", {"mark": str(mark)}), tools=[hang])["a"]
 
     assert ended.error == "no answer within 0.5 s"
     for pid in mark.read_text().split():
@@ -183,7 +164,7 @@ def test_a_call_that_is_cancelled_is_ended_at_once(tmp_path: Path) -> None:
         pids.append(int(await wait_for(mark)))
         graph.cancel("a", "not wanted any more")
 
-    ended = run(ToolCall("a", "hang_writing", {"mark": str(mark)}), tools=[hang_writing], drive=cancel)["a"]
+    ended = run_calls(ToolCall("a", "hang_writing", {"mark": str(mark)}), tools=[hang_writing], drive=cancel)["a"]
 
     assert ended.state == "in_doubt"
     assert "not wanted any more" in (ended.error or "")
@@ -211,7 +192,7 @@ def test_a_write_that_waits_for_a_process_and_is_cancelled_has_not_happened(
         assert other.outcomes["b"].state == "cancelled"
         graph.cancel("a", "enough")
 
-    run(ToolCall("a", "hang_writing", {"mark": str(busy)}), tools=[hang_writing], drive=cancel)
+    run_calls(ToolCall("a", "hang_writing", {"mark": str(busy)}), tools=[hang_writing], drive=cancel)
 
     assert not mark.exists()
     close_pools()
@@ -283,7 +264,7 @@ def test_the_executors_own_end_leaves_nothing_running(tmp_path: Path) -> None:
 def test_large_values_go_both_ways() -> None:
     big = "ß" * 10_000_000
 
-    outcomes = run(
+    outcomes = run_calls(
         ToolCall("a", "make_text", {"size": 50_000_000}),
         ToolCall("b", "measure", {"text": big}),
         tools=[make_text, measure],
@@ -307,14 +288,14 @@ def test_a_module_that_was_loaded_anew_is_loaded_anew_there(tmp_path: Path, monk
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two changes within a second have one date
     file.write_text(CHANGING.format(number=1))
     module = importlib.import_module("changing_tools")
-    before = run(ToolCall("a", "tell", {}), tools=[module.tell])["a"]
+    before = run_calls(ToolCall("a", "tell", {}), tools=[module.tell])["a"]
 
     file.write_text(CHANGING.format(number=22))
     linecache.checkcache()
     importlib.reload(module)
-    after = run(ToolCall("a", "tell", {}), tools=[module.tell])["a"]
+    after = run_calls(ToolCall("a", "tell", {}), tools=[module.tell])["a"]
     file.write_text(CHANGING.format(number=333))
-    stale = [run(ToolCall("a", "tell", {}), tools=[module.tell])["a"] for _ in range(2 * open_processes().size)]
+    stale = [run_calls(ToolCall("a", "tell", {}), tools=[module.tell])["a"] for _ in range(2 * open_processes().size)]
     del sys.modules["changing_tools"]
 
     assert before.value == 1
@@ -326,7 +307,7 @@ def test_a_module_that_was_loaded_anew_is_loaded_anew_there(tmp_path: Path, monk
 
 def test_the_log_has_the_traceback_of_the_other_process(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
-        ended = run(ToolCall("a", "refuse", {"how": "else"}), tools=[refuse])["a"]
+        ended = run_calls(ToolCall("a", "refuse", {"how": "else"}), tools=[refuse])["a"]
 
     assert ended.error is not None
     assert ended.error.startswith("failed (ref ")
@@ -364,8 +345,8 @@ def test_a_write_is_claimed_and_recorded_in_the_journal(tmp_path: Path) -> None:
     mark, journal = tmp_path / "mark", Journal(tmp_path / "journal")
     call = ToolCall("a", "write", {"mark": str(mark)})
 
-    first = run(call, tools=[write], journal=journal, run_id="one")["a"]
-    again = run(call, tools=[write], journal=journal, run_id="one")["a"]
+    first = run_calls(call, tools=[write], journal=journal, run_id="one")["a"]
+    again = run_calls(call, tools=[write], journal=journal, run_id="one")["a"]
 
     assert first.value == again.value
     assert mark.read_text() == "written\n"
@@ -456,7 +437,7 @@ def test_no_process_outlives_a_parent_that_is_killed(tmp_path: Path, number: sig
 
 
 def test_a_fork_has_pools_of_its_own() -> None:
-    run(ToolCall("a", "where", {}), tools=[where])
+    run_calls(ToolCall("a", "where", {}), tools=[where])
     program = """
 import asyncio, json, os, sys
 from flowkit import Executor, ToolCall

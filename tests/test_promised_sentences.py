@@ -23,12 +23,15 @@ PAGES = (
     "docs/how-to/budgets.md",
     "docs/how-to/caching.md",
     "docs/how-to/conversations.md",
+    "docs/how-to/cpu-bound-tools.md",
+    "docs/how-to/deployment.md",
     "docs/how-to/from-a-streaming-class.md",
     "docs/how-to/guards.md",
     "docs/how-to/postgres-journal.md",
     "docs/how-to/redis-cache.md",
     "docs/how-to/resuming.md",
     "docs/how-to/several-machines.md",
+    "docs/how-to/tools.md",
     "docs/how-to/web-client.md",
 )
 UNHELD = {

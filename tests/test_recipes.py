@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
+from pydantic import BaseModel, model_validator
 
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import ConfigurationError, DefinitionError, ToolArgumentsError, ToolError
@@ -175,6 +176,33 @@ def test_controls_hold_their_bodies() -> None:
 def test_inputs_are_checked(value: Mapping[str, object], problem: str) -> None:
     with pytest.raises(ToolArgumentsError, match=problem):
         support.read_inputs(value)
+
+
+class Strict(BaseModel):
+    count: int
+
+    @model_validator(mode="after")
+    def look_up(self) -> Self:
+        raise KeyError("unknown")
+
+
+def test_output_whose_own_check_raises_fails_its_step_alone() -> None:
+    @tool(effect="read")
+    def one() -> int:
+        """Give one."""
+        return 1
+
+    @recipe
+    def inner() -> Strict:
+        return build(Strict, count=step(one))
+
+    @recipe
+    def outer() -> int:
+        step(inner)
+        return step(one)
+
+    with pytest.raises(ToolError, match=r"step 'inner' failed: .* a check of its type failed: KeyError: 'unknown'"):
+        asyncio.run(outer.run())
 
 
 def test_output_that_does_not_fit_fails_the_run() -> None:

@@ -169,3 +169,14 @@ def test_a_file_that_is_no_recording_is_said_to_be_none(tmp_path: Path, text: st
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         Replayer(tmp_path / "run.jsonl")
+
+
+@pytest.mark.parametrize("key", ["x", "any", "none"])
+def test_a_word_in_the_place_of_a_key_is_not_left_out_of_the_texts(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "any.jsonl"
+    with ScriptedServer([chat("Any text, or none.")]) as server:
+        model = Recorder(OpenAIModel("m", base_url=server.base_url, api_key=key), path)
+        asyncio.run(ask(model, asking("Has it any x, or none?")))
+    assert "[hidden]" not in path.read_text(encoding="utf-8")
+    replayed = run_virtual(ask(Replayer(path), asking("Has it any x, or none?")))
+    assert replayed[0] == TextDelta("Any text, or none.")

@@ -333,3 +333,27 @@ def test_for_every_value_a_decision_that_changes_nothing_gives_it_back(secret: s
     shown = SecretPlaces(["pin"]).mask(before)
     assert secret not in dumps(shown).decode()
     assert unmask(shown, before, shown) == before
+
+
+def test_progress_of_a_later_call_holds_no_known_secret() -> None:
+    @tool(effect="write")
+    async def send_slowly(text: str, ctx: Context[Any] = CONTEXT) -> str:
+        """Send a note in two steps."""
+        ctx.progress(1, 2, f"sending <{text}>")
+        await asyncio.to_thread(ctx.progress, 2, 2, f"sent {text!r}")
+        return "sent"
+
+    turns = [[call("pay", card=CARD)], [call("send_slowly", text=f"by {CARD}")], "Done."]
+    agent = Agent(ScriptedModel(turns), tools=[pay, send_slowly], cache=False)
+    notes: list[str] = []
+
+    async def go() -> None:
+        async for event in agent.start("Pay."):
+            data = event.to_json()
+            if data["type"] == "call.progress":
+                notes.append(str(data["note"]))
+
+    with closing_loop() as loop:
+        loop.run_until_complete(go())
+    assert notes
+    assert all(MASK in note and CARD not in note for note in notes)

@@ -202,6 +202,26 @@ def test_a_rest_that_has_no_place_any_more_is_left_out() -> None:
     assert read(said(0, "Hlo"), text_done(0, "Hello"), output=[message("Hello")]).text == "Hlo"
 
 
+def test_a_text_that_lost_a_piece_is_said_once_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    read(said(0, "Hel"), said(0, " world"), text_done(0, "Hello world"), ended(0, **message("Hello world")))
+    assert caplog.messages == ["an answer lost some of its text on the way: a part of 11 characters arrived as 9"]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (said(0, "Hi "), text_done(0, "Hi")),
+        (said(0, "One"), said(1, "two"), text_done(0, "One"), text_done(1, "two")),
+        (said(0, "O"), said(1, "t"), said(0, "ne"), said(1, "wo"), text_done(0, "One"), text_done(1, "two")),
+    ],
+)
+def test_a_text_that_came_whole_says_nothing_in_the_log(
+    events: tuple[Event, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    read(*events)
+    assert not caplog.messages
+
+
 def test_a_place_of_thinking_may_be_any_json() -> None:
     place: dict[str, Any] = {"output_index": [0], "summary_index": {}}
     delta: Event = ("reasoning_summary_text.delta", {**place, "delta": "Hm"})

@@ -18,8 +18,11 @@ from pydantic import BaseModel
 
 from flowkit import Context, DefinitionError, Reference, Tool, ToolArgumentsError, ToolCall, tool
 from flowkit.codec import JSON
-from flowkit.errors import ToolResultError
+from flowkit.context import CONTEXT
+from flowkit.errors import ToolError, ToolResultError
+from flowkit.executor import Executor
 from flowkit.graph import Step
+from flowkit.testing import run_virtual
 from flowkit.tools import make_tool
 from flowkit.tools.options import Options
 from tests.executing import execute
@@ -561,3 +564,28 @@ def test_definition_on_the_wire_becomes_a_tool(shape: str) -> None:
     assert Tool.from_openai({"name": "now"}, give).parameters == {"type": "object", "properties": {}}
     with pytest.raises(DefinitionError, match="not the definition"):
         Tool.from_openai({"type": "function"}, give)
+
+
+def test_idempotent_call_is_tried_again_as_often_as_retries_says_with_one_key() -> None:
+    keys: list[str] = []
+
+    def make(retries: int | None) -> Tool[..., Any]:
+        @tool(effect="idempotent", retries=retries)
+        async def put(ctx: Context[Any] = CONTEXT) -> str:
+            keys.append(ctx.idempotency_key)
+            raise ToolError("not now", retryable=True)
+
+        return put
+
+    for retries, attempts in ((None, 1), (2, 3)):
+        keys.clear()
+        put = make(retries)
+
+        async def go(put: Tool[..., Any] = put) -> None:
+            async with Executor(tools=[put], run_id="r") as graph:
+                graph.add(ToolCall("a", "put", {}))
+                await graph.wait()
+
+        run_virtual(go())
+        assert len(keys) == attempts
+        assert len(set(keys)) == 1

@@ -239,7 +239,7 @@ class Agent(Generic[OutputT]):
         """Show the agent in a notebook."""
         rows = [
             ("model", self.model.name),
-            ("what", self.description),
+            ("instructions", self.description),
             ("tools", ", ".join(tool.name for tool in self.tools)),
         ]
         return show_table(f"agent {self.name}", rows)

@@ -79,7 +79,7 @@ class Guards:
 
     @property
     def is_watching(self) -> bool:
-        """Whether any of them runs beside the model."""
+        """Return whether any of them runs beside the model."""
         return any(isinstance(guard, Watch) for guard in (*self.request, *self.answer))
 
 

@@ -50,7 +50,7 @@ class Bracket:
 
     @property
     def is_closed(self) -> bool:
-        """Whether something was opened, and all of it is closed again."""
+        """Return whether something was opened, and all of it is closed again."""
         return self._begun and self._depth == 0 and not self._in_string
 
     def feed(self, text: str) -> None:

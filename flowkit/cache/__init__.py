@@ -56,7 +56,7 @@ class Cache(Protocol):
 
     @property
     def is_ready(self) -> bool:
-        """Whether it is open; if not, `look` opens it, beside the loop."""
+        """Return whether it is open; if not, `look` opens it, beside the loop."""
         ...
 
     @property

@@ -108,7 +108,7 @@ class DiskCache:
 
     @property
     def is_ready(self) -> bool:
-        """Whether its database is open, or can't be opened just now."""
+        """Return whether its database is open, or can't be opened just now."""
         return self._access.store is not None or not self._access.may_open()
 
     async def look(self, resources: Sequence[str], key_of: KeyOf, *, tool: str) -> Look:

@@ -45,6 +45,8 @@ def export(
         raise ConfigurationError("give one of --test, --case")
     if test and len(run_ids) > 1:
         raise ConfigurationError("a test is of one run; give one RUN")
+    if test and app is None:
+        raise ConfigurationError("--test needs the app that the run belongs to: --app path.py")
     loaded = None if app is None else load_app(app, tools=tools)
     with open_journal(journal, must_exist=True) as opened:
         found = [_find_id(opened, run_id) for run_id in run_ids]
@@ -53,8 +55,7 @@ def export(
     if case:
         _export_cases(runs, loaded, out, hide or [])
         return
-    if loaded is None:
-        raise ConfigurationError("--test needs the app that the run belongs to: --app path.py")
+    assert loaded is not None
     if recipe is not None:
         _export_recipe_test(*recipe, loaded, out, hide or [])
     else:

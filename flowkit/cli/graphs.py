@@ -45,7 +45,7 @@ def explain(app: AppTarget, tools: ToolsFile = None, trace: TraceOfRun = None) -
 
 
 def validate(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The apps and YAML recipes to check.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="The apps and YAML recipes to check.")],
     tools: ToolsFile = None,
 ) -> None:
     """Check apps and recipe files without running them."""

@@ -39,7 +39,6 @@ from flowkit.cli.options import (
 from flowkit.cli.options import Model as ModelName
 from flowkit.cli.output import note, print_json, say
 from flowkit.cli.running import open_trace, show_summary, watch
-from flowkit.cli.schemas import read_properties
 from flowkit.cli.starting import show_start
 from flowkit.codec import JSON
 from flowkit.display.words import say_arguments
@@ -54,6 +53,7 @@ from flowkit.models.base import Model
 from flowkit.models.default import DefaultModel
 from flowkit.recipes import Recipe, RecipeResult
 from flowkit.references import ToolCall, resolve
+from flowkit.schema_words import read_properties
 from flowkit.tools import Tool
 
 

@@ -194,8 +194,8 @@ def prune(
         raise ConfigurationError(
             "--older-than TIME removes runs, --events-older-than TIME their events: give one, or both"
         )
-    age_s = None if older_than is None else _read_duration(older_than)
-    age_of_events_s = None if events_older_than is None else _read_duration(events_older_than)
+    age_s = None if older_than is None else _read_duration("--older-than", older_than)
+    age_of_events_s = None if events_older_than is None else _read_duration("--events-older-than", events_older_than)
     with open_journal(journal, must_exist=True) as opened:
         removed = 0 if age_s is None else opened.prune(age_s, unfinished=unfinished)
         events = None if age_of_events_s is None else opened.prune_events(age_of_events_s)
@@ -273,6 +273,8 @@ def fork(
         found = find_run(opened, run_id)
     loaded = load_app(app)
     agent = next((agent for agent in loaded.agents.values() if agent.name == found.summary.name), None)
+    if agent is None and any(recipe.name == found.summary.name for recipe in loaded.recipes.values()):
+        raise ConfigurationError(f"run {run_id!r} is of a recipe; only an agent's run has turns to fork it at")
     if agent is None:
         raise ConfigurationError(f"{app} has no agent {found.summary.name!r}, to which run {run_id!r} belongs")
     results = {name: _read_json("--result", text) for name, text in read_pairs(result, "--result").items()}
@@ -330,15 +332,15 @@ async def _end_reads(resources: Sequence[str]) -> None:
     await cache.close()
 
 
-def _read_duration(text: str) -> float:
+def _read_duration(option: str, text: str) -> float:
     """Parse a duration into seconds; raises `ConfigurationError` for anything else.
 
-    >>> [_read_duration(text) for text in ("30d", "1.5h", "45m", "10s")]
+    >>> [_read_duration("--older-than", text) for text in ("30d", "1.5h", "45m", "10s")]
     [2592000.0, 5400.0, 2700.0, 10.0]
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([dhms])", text)
     if found is None:
-        raise ConfigurationError(f"--older-than is {text!r}, expected a number with d, h, m or s, as in 30d")
+        raise ConfigurationError(f"{option} is {text!r}, expected a number with d, h, m or s, as in 30d")
     return float(found[1]) * {"d": 86_400, "h": 3_600, "m": 60, "s": 1}[found[2]]
 
 

@@ -11,11 +11,11 @@ from flowkit import codec
 from flowkit.apps import App, load_app
 from flowkit.cli.options import AppTarget, AsJson
 from flowkit.cli.output import make_console, note, print_json
-from flowkit.cli.schemas import read_properties, say_schema
 from flowkit.context import Context
 from flowkit.errors import ConfigurationError, FlowkitError
 from flowkit.graph.pictures.timeline import format_seconds
 from flowkit.mcp_client import MCPTools
+from flowkit.schema_words import read_properties, say_schema
 from flowkit.targets import TARGETS
 from flowkit.tools import Tool
 from flowkit.tools.toolsets import Toolset

@@ -81,7 +81,7 @@ class Steps:
 
     @property
     def are_over(self) -> bool:
-        """Whether each has finished."""
+        """Return whether each has finished."""
         return self.done + self.failed + self.left_out >= max(self.expected, self.opened)
 
     def say(self, now: float) -> str:

@@ -104,7 +104,7 @@ class CallBlock:
 
     @property
     def is_prefetched(self) -> bool:
-        """Whether the agent began it before the model could ask for it."""
+        """Return whether the agent began it before the model could ask for it."""
         return self.call.startswith("prefetch/")
 
 

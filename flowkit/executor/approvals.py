@@ -73,7 +73,7 @@ class ApprovalGate:
         self._log.note(events.ApprovalAsked, entry.id, entry.node.name, shown)
         self._log.note(events.CallWaiting, entry.id, "approval")
         if self._journal is None:
-            self._settler.look_for_stuck()
+            self._settler.stuck.look()
         else:
             self._table.asking[entry.id] = None
             self._table.errands.append(self._ask_journal(entry, cast(JSON, shown), self._journal))
@@ -90,7 +90,7 @@ class ApprovalGate:
         if entry.id not in self._table.pending:
             return
         if decided is None:
-            self._settler.look_for_stuck()
+            self._settler.stuck.look()
         else:
             try:
                 self._apply(entry, read_decision(decided))
@@ -98,7 +98,7 @@ class ApprovalGate:
                 # A decision made in another process was made without the tool, so the arguments are unchecked.
                 await ask(anew=True)
                 self._log.note(events.CallProgress, entry.id, 0, None, f"the decision can't be carried out: {refused}")
-                self._settler.look_for_stuck()
+                self._settler.stuck.look()
 
     def decide(self, call_id: str, decision: Decision) -> None:
         """Apply and record a person's decision on a call that waits for approval.

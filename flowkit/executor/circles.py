@@ -25,9 +25,9 @@ def find_circle(table: Table, entry: Entry) -> list[str]:
 
 
 def find_circle_of_edges(table: Table, announced: Entry, producers: Iterable[Entry]) -> list[str]:
-    """Find the circle that a call closes when it waits for these; empty when there is none.
+    """Find the cycle that a call closes when it waits for these calls; empty if there is none.
 
-    A node that is put in whole closes none, since it refers only to earlier ones. One that was announced first may
+    A node that is added in one piece closes none, since it refers only to earlier ones. An announced node may
     refer to a later one, which may refer back to it.
     """
     return _find_way(table, producers, {announced.id})

@@ -10,15 +10,17 @@ from flowkit.context import Context
 from flowkit.events import EventLog
 from flowkit.executor.entries import Entry
 from flowkit.identity import RunIdentity
+from flowkit.known_secrets import KnownSecrets
 from flowkit.masking import mask_text
 
 
 class Progress:
     """`ctx.progress` of one call; may be called from the loop's thread or any other."""
 
-    def __init__(self, log: EventLog, entry: Entry) -> None:
+    def __init__(self, log: EventLog, entry: Entry, known: KnownSecrets) -> None:
         self._log = log
         self._entry = entry
+        self._known = known
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
 
@@ -31,9 +33,8 @@ class Progress:
     def _tell(self, done: float, total: float | None, note: str) -> None:
         # A thread that couldn't be stopped may still report when its call has long been closed.
         if not self._entry.has_ended:
-            self._log.note(
-                events.CallProgress, self._entry.id, done, total, mask_text(note, self._entry.find_secrets())
-            )
+            said = self._known.mask_text(mask_text(note, self._entry.find_secrets()))
+            self._log.note(events.CallProgress, self._entry.id, done, total, said)
 
 
 def make_context(
@@ -41,6 +42,7 @@ def make_context(
     identity: RunIdentity,
     data: object,
     log: EventLog,
+    known: KnownSecrets,
     call: Callable[..., Awaitable[Any]],
     open_group: Callable[..., Awaitable[Any]],
 ) -> Context[Any]:
@@ -57,7 +59,7 @@ def make_context(
         idempotency_key=identity.idempotency_key(lasting_id),
         lasting_id=lasting_id,
         log=log,
-        _progress=Progress(log, entry),
+        _progress=Progress(log, entry, known),
         _call=call,
         _open=open_group,
     )

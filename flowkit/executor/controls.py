@@ -195,25 +195,23 @@ class _Items:
         self._names_index = index_id(node.id) in named
 
     def begin(self) -> None:
-        node = self._node
-        items = self._controls.resolve(node.over)
-        problem = self._check(items)
-        if problem is not None:
-            self._controls.finish(self._entry, None, problem)
-            return
-        self._items = cast(list[JSON], items)
         try:
+            self._items = self._find_items()
             self._names = self._name_items()
         except ToolError as error:
             self._controls.finish(self._entry, None, str(error))
             return
         self._start_more()
 
-    def _check(self, items: object) -> str | None:
+    def _find_items(self) -> list[JSON]:
+        """Return the items; raises `ToolError` if they aren't a list, are too many, or are missing."""
+        items = self._controls.resolve(self._node.over)
         if not isinstance(items, (list, tuple)):
-            return f"expected a list to go through, got {items!r:.80}"
+            raise ToolError(f"expected a list to go through, got {items!r:.80}")
         count = len(cast(list[JSON], items))
-        return f"{count} items, at most {self._node.at_most}" if count > self._node.at_most else None
+        if count > self._node.at_most:
+            raise ToolError(f"{count} items, at most {self._node.at_most}")
+        return cast(list[JSON], items)
 
     def _name_items(self) -> list[str]:
         """Return each item's key, as used in the ids of its nodes."""

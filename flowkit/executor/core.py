@@ -263,7 +263,8 @@ class Executor:
         """
         above = None if parent is None else self._table.find(parent)
         self._intake.add(node, above, early, sealed)
-        self._workers.drain()
+        if self._table.moves or self._table.errands:  # nothing comes of a node that waits for others
+            self._workers.drain()
 
     def guess(self, call: ToolCall) -> None:
         """Add a prefetched read, which no model has requested yet.
@@ -417,7 +418,7 @@ class Executor:
         self._table.waiters.add(waiter)
         try:
             if self._table.pending:
-                self._settler.look_for_stuck()
+                self._settler.stuck.look()
             if waiter.left and not waiter.future.done():
                 await waiter.future
         finally:
@@ -434,7 +435,7 @@ class Executor:
 
     @property
     def has_doubt(self) -> bool:
-        """Whether a call is in doubt, or one inside it, also in a run that its function started."""
+        """Return whether a call is in doubt, or one inside it, also in a run that its function started."""
         return self._table.has_doubt
 
     def _list_made(self) -> list[Outcome | None]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 from flowkit.cache import KeyOf, Look
 from flowkit.codec import JSON, dump_sorted
 from flowkit.context import Context
-from flowkit.errors import InDoubt, ToolError
+from flowkit.errors import InDoubt, ToolError, ToolResultError
 from flowkit.executor import phases
 from flowkit.executor.outcomes import Decision, Source, State
 from flowkit.executor.plan import AnyTool, Plan
@@ -71,7 +71,7 @@ class Extra:
     attempts_before: int = 0
     """How many attempts at it earlier processes made."""
     age_s: float | None = None
-    """How old its result was, where that came out of a cache."""
+    """Return the age of its result, if it came from a cache."""
     asks_person: bool | None = None
     """The answer of the tool's approval rule; None before it was called."""
     because: str | None = None
@@ -258,7 +258,7 @@ class Entry:
 
     @property
     def age_s(self) -> float | None:
-        """How old its result was, where that came out of a cache."""
+        """Return the age of its result, if it came from a cache."""
         return None if self.extra is None else self.extra.age_s
 
     def find_secrets(self) -> frozenset[str]:
@@ -272,7 +272,7 @@ class Entry:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether its own node limits its time or its attempts."""
+        """Return whether its own node limits its time or its attempts."""
         return self.extra is not None and (self.extra.timeout_s is not None or self.extra.retries is not None)
 
     @property
@@ -291,22 +291,22 @@ class Entry:
 
     @property
     def is_usable(self) -> bool:
-        """Whether a call that refers to it may run: it has a value, or its failure counts as null."""
+        """Return whether a call that refers to it may run: it has a value, or its failure counts as null."""
         return self.state == "finished" or (self.extra is not None and self.extra.optional)
 
     @property
     def has_doubt(self) -> bool:
-        """Whether a call inside it is in doubt: unless it is a write, it runs again once that is settled."""
+        """Return whether a call inside it is in doubt; unless it is a write, it runs again once that is settled."""
         return self.extra is not None and self.extra.has_doubt
 
     @property
     def is_withdrawn(self) -> bool:
-        """Whether it was cancelled before it was sealed: it doesn't run when it is."""
+        """Return whether it was cancelled before it was sealed; sealing it later doesn't run it."""
         return self.extra is not None and self.extra.is_withdrawn
 
     @property
     def is_told(self) -> bool:
-        """Whether its outcome is reported: it was sealed, or never will be."""
+        """Return whether its outcome is reported: it was sealed, or never will be."""
         return self.phase >= phases.ENDED and (self.sealed_s is not None or self.state == "void")
 
     def ask_to_stop(self, reason: str) -> None:
@@ -319,10 +319,30 @@ class Entry:
             self.worker.cancel()
 
 
+def keep_result(entry: Entry, plan: Plan, result: object) -> Failure | None:
+    """Keep what the function returned, as JSON; return the failure if it can't be."""
+    try:
+        entry.value = plan.dump(plan.tool.name, result)
+    except ToolResultError as error:
+        return refuse_result(plan, error)
+    return None
+
+
+def refuse_result(plan: Plan, error: ToolResultError) -> Failure:
+    """Make the failure of a call with a result that isn't JSON."""
+    # The function has returned: who reads that it failed would do it again.
+    return Failure("failed", str(error) if plan.is_read else explain_unshown(error), error)
+
+
+def explain_unshown(error: ToolResultError) -> str:
+    """Explain to a model that a write was done although its result can't be shown."""
+    return f"it was done, but its result can't be shown: {error}; don't repeat it"
+
+
 def check_result(entry: Entry) -> None:
     """Raise `ToolError` for a call without a result, for the tool that made it.
 
-    Raises `InDoubt` for a group with a call in doubt, even an optional one: what the group comes to isn't known yet.
+    Raises `InDoubt` for a group with a call in doubt, even an optional one: the group's result isn't known yet.
     """
     if entry.is_holder and entry.has_doubt:
         raise InDoubt(f"{entry.node.name}: a call in it may or may not have happened")

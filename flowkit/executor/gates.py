@@ -111,7 +111,7 @@ class ResourceGate:
         names = tuple(name for name, _ in ticket.accesses)
         self._log.note(events.CallWaiting, entry.id, "resource", names)
         if self._table.pending:
-            self._settler.look_for_stuck()
+            self._settler.stuck.look()
         return False
 
 
@@ -221,7 +221,8 @@ class Gates:
                 gates = known.get(plan)
                 if gates is None:
                     gates = self._choose(plan, known)
-                if gates and not self._pass(entry, gates):
+                # Most calls with references have only the gate that resolves them: then no call for the walk.
+                if gates and not (gates[0].enter(entry) if len(gates) == 1 else self._pass(entry, gates)):
                     continue
                 entry.phase = phases.SLOT
                 if self._slots.take(entry, MODEL_SLOT if plan is None else plan.slot):

@@ -81,7 +81,7 @@ class Intake:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it has been closed."""
+        """Return whether it has been closed."""
         return self._closed == CLOSED
 
     def close(self) -> None:
@@ -378,7 +378,7 @@ class Intake:
                 entry.phase = phases.NEEDS
                 self._log.note_waiting(entry.id, tuple(unmet))
                 if self._table.pending:
-                    self._settler.look_for_stuck()
+                    self._settler.stuck.look()
                 return
         entry.phase = phases.DUE
         self._moves.append(entry)
@@ -388,12 +388,13 @@ class Intake:
         bound, plan = entry.bound, entry.plan
         assert bound is not None
         assert plan is not None
-        replace = self._table.value if self._look is None else partial(self._show_reference, self._look, entry)
+        table = self._table
+        replace = None if self._look is None else partial(self._show_reference, self._look, entry)
         try:
             values = dict(bound)
             for name, value in bound.items():
                 if type(value) not in SCALARS:
-                    values[name] = replace(value) if type(value) is Reference else substitute(value, replace)
+                    values[name] = table.fill_in(value) if replace is None else substitute(value, replace)
             if plan.needs:
                 needed = {name: value for name, value in values.items() if name in plan.needs}
                 given = {name: value for name, value in values.items() if name not in plan.needs}

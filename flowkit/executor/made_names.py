@@ -41,7 +41,7 @@ def name_made(caller: Entry, tool: str, entries: MutableMapping[str, Entry], *, 
 
 
 def find_attempt(caller: Entry) -> int:
-    """Return the attempt in this process; 0 before the first, when the guard is asked."""
+    """Return the number of the attempt in this process; 0 before the first, while the guard is called."""
     return caller.attempt - (0 if caller.extra is None else caller.extra.attempts_before)
 
 

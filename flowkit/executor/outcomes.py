@@ -20,7 +20,7 @@ Source = Literal["run", "cache", "flight", "journal"]
 
 @dataclass(frozen=True, slots=True)
 class Approve:
-    """Approval, with changed arguments when `arguments` has them. `by` names the person who decided."""
+    """Approval; `arguments` replace the call's own if they are given. `by` names the person who decided."""
 
     arguments: Mapping[str, object] | None = None
     by: str | None = None

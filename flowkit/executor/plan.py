@@ -43,6 +43,7 @@ class Plan:
         "is_plainly_right",
         "is_read",
         "needs",
+        "own_json",
         "pool",
         "read",
         "remembers",
@@ -60,6 +61,7 @@ class Plan:
         self.is_plainly_right = tool.reader.is_plainly_right
         self.invoke = tool.invoke
         self.dump = tool.results.dump
+        self.own_json = tool.results.own_json
         self.function = tool.function
         self.effect = tool.effect
         self.has_secrets = bool(tool.secrets)

@@ -68,7 +68,7 @@ class Pooled:
 
     @property
     def has_begun(self) -> bool:
-        """Whether its function has started; certain once `run` has returned."""
+        """Return whether its function has started; certain once `run` has returned."""
         return self._pooled is not None and self._pooled.has_begun
 
     async def run(self, timeout_s: float | None) -> JSON:

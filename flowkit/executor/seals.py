@@ -2,7 +2,7 @@
 
 A read may run before its model has completed the turn. The read may make a write, by `ctx.call` or in a nested run,
 while the turn may still break off or the call's arguments may still change. So a write waits, wherever it is made,
-until every enclosing call is sealed and its turn stands: a server may report an error behind the calls, a filter may
+until every enclosing call is sealed and its turn is complete: a server may report an error behind the calls, a filter may
 refuse them, and the journal must have the turn first. A call that is never sealed is stopped, and the wait ends with it.
 """
 
@@ -26,12 +26,12 @@ class Seal:
 
     @property
     def is_open(self) -> bool:
-        """Whether one of the calls around may not write yet."""
+        """Return whether one of the enclosing calls may not write yet."""
         return not self._entry.may_write or (self._around is not None and self._around.is_open)
 
     @property
     def _is_broken(self) -> bool:
-        """Whether it will never be sealed, or its turn came to nothing."""
+        """Return whether it will never be sealed, or its turn failed."""
         entry = self._entry
         is_disowned = entry.extra is not None and entry.extra.is_disowned
         return is_disowned or (entry.has_ended and entry.state != "finished")

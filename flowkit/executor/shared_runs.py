@@ -35,7 +35,7 @@ class Landed:
 
 
 class Lead:
-    """The right to run a call for all who share its flight, with the steps before and after it."""
+    """The right to run a call for all calls that share its flight, with the steps before and after it."""
 
     def __init__(
         self, entry: Entry, lease: Lease, log: EventLog, lending: Lending, cache: Cache, identity: RunIdentity
@@ -64,7 +64,7 @@ class Lead:
         entry.more.reading = ReadScope(self._tool.scope, self._identity, find_read_scope(entry.parent))
 
     async def keep(self, failure: Failure | None) -> Landed:
-        """Store the run's result, if others may know it, and pass it to those who wait."""
+        """Store the run's result, if it may be shared, and pass it to the waiting calls."""
         tool, value, narrower = self._tool, self._entry.value, self._entry.more.reading.narrower
         user = None if tool.scope == "all" else self._identity.user
         about: Any = {"tool": tool.name, "user": user, "resources": self._resources}

@@ -1,6 +1,6 @@
 """The state of one run's graph, which all objects of the executor read, and through which they notify one another.
 
-It also keeps those who wait for the end of calls: of certain calls, or of all.
+It also keeps the waiters for the end of certain calls, or of all calls.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from flowkit.executor.resources import Resources
 from flowkit.graph import ModelStep
 from flowkit.known_secrets import KNOWN, KnownSecrets
 from flowkit.masking import show_arguments
-from flowkit.references import Reference, ToolCall, find_references, lookup, substitute
+from flowkit.references import SCALARS, Reference, ToolCall, find_references, lookup, substitute
 from flowkit.suggestions import suggest
 from flowkit.tools import ToolLookup
 
@@ -34,13 +34,13 @@ class CallsWaiter:
         self.left = {entry.id for entry in entries if not entry.is_told}
 
     def note_end(self, entry: Entry) -> None:
-        """Take note of an end that has just been told."""
+        """Note that a call's end has just been reported."""
         self.left.discard(entry.id)
         if not self.left:
             self.release()
 
     def waits_only_for(self, stuck: Iterable[Entry]) -> bool:
-        """Whether these are all that it waits for."""
+        """Return whether it waits for these calls only."""
         return self.left <= {entry.id for entry in stuck}
 
     def release(self) -> None:
@@ -70,7 +70,7 @@ class AllWaiter:
                 self.newest = entry.order
 
     def note_end(self, entry: Entry) -> None:
-        """Take note of an end that has just been told."""
+        """Note that a call's end has just been reported."""
         if entry.parent is None and entry.order <= self.newest:
             self.left -= 1
             if not self.left:
@@ -176,6 +176,25 @@ class Table:
             return None  # an optional step that failed counts as null
         path = reference.path
         return lookup(producer.value, path, producer.node.name or producer.id) if path else producer.value
+
+    def fill_in(self, argument: Any) -> object:
+        """Replace each reference in an argument by its value; raises `ResolutionError`."""
+        kind: type[object] = argument.__class__
+        if kind is Reference:
+            return self.value(argument)
+        if kind is not list:
+            return substitute(argument, self.value)
+        # What most that refers to many calls is: a list of their results, taken here without a call for each.
+        items: list[object] = argument
+        entries = self.entries
+        filled: list[object] = []
+        for item in items:
+            if type(item) is Reference and not item.path and item.call_id in entries:
+                producer = entries[item.call_id]
+                filled.append(producer.value if producer.state == "finished" else self.value(item))
+            else:
+                filled.append(item if type(item) in SCALARS else substitute(item, self.value))
+        return filled
 
     def children(self, entry: Entry) -> list[Entry]:
         """List the entries that this one made and that are still in the graph."""

@@ -15,7 +15,7 @@ from flowkit.context import Context
 from flowkit.errors import InDoubt, RunBusy, RunError, StoreError, ToolError, ToolResultError
 from flowkit.events import EventLog
 from flowkit.executor.current import CALL
-from flowkit.executor.entries import Entry, Failure
+from flowkit.executor.entries import Entry, Failure, explain_unshown, refuse_result
 from flowkit.executor.plan import AnyTool, Plan
 from flowkit.executor.pooled import Pooled, TooSlow, prepare
 from flowkit.executor.read_scope import READ_SCOPE, find_read_scope
@@ -171,7 +171,7 @@ class Attempts:
                 try:
                     resolution = Done(tool.dump(answer))
                 except ToolResultError as error:
-                    resolution = Fail(_explain_unshown(error))
+                    resolution = Fail(explain_unshown(error))
         await journal.resolve(entry.id, resolution)
         if isinstance(resolution, Retry):
             return await self._claim(entry, tool, journal)
@@ -423,15 +423,6 @@ class Doubt:
 
     def __init__(self, failure: Failure | None) -> None:
         self.failure = failure
-
-
-def refuse_result(plan: Plan, error: ToolResultError) -> Failure:
-    # The function has returned: who reads that it failed would do it again.
-    return Failure("failed", str(error) if plan.is_read else _explain_unshown(error), error)
-
-
-def _explain_unshown(error: ToolResultError) -> str:
-    return f"it was done, but its result can't be shown: {error}; don't repeat it"
 
 
 def _report(entry: Entry, error: Exception, run_id: str, hidden: Collection[str]) -> Failure:

@@ -69,7 +69,7 @@ class Running(Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether it may still do something without an awaited result: its slot and resources stay taken."""
+        """Return whether it may still be working although nobody awaits its result; its slot and resources stay taken."""
         ...
 
     @property

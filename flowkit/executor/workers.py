@@ -17,13 +17,13 @@ from typing import Any
 from flowkit import events
 from flowkit.codec import JSON
 from flowkit.context import Context
-from flowkit.errors import RunError, StoreError, ToolResultError
+from flowkit.errors import RunError, StoreError
 from flowkit.events import EventLog
 from flowkit.executor import phases
 from flowkit.executor.approvals import Guarded
 from flowkit.executor.contexts import make_context
 from flowkit.executor.current import CALL, find_around, note_write
-from flowkit.executor.entries import MODEL_SLOT, Entry, Failure, check_result
+from flowkit.executor.entries import MODEL_SLOT, Entry, Failure, check_result, keep_result
 from flowkit.executor.gates import Gates
 from flowkit.executor.intake import Intake
 from flowkit.executor.lending import Lending
@@ -34,7 +34,7 @@ from flowkit.executor.seals import INSIDE, Seal, find_unsealed
 from flowkit.executor.settling import Settler
 from flowkit.executor.shared_runs import Landed, SharedRuns
 from flowkit.executor.table import Table
-from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts, refuse_result
+from flowkit.executor.tool_attempts import MAY_HAVE_HAPPENED, Attempts
 from flowkit.graph import Group, ModelStep
 from flowkit.identity import RunIdentity
 from flowkit.tools.lives import Lives
@@ -143,10 +143,10 @@ class Workers:
     def _send_for_help(self) -> None:
         if self._coming < len(self._ready):
             self._coming += 1
-            self._keep(self._work())
+            self._keep(self._work(context := self._context.copy()), context)
 
-    def _keep(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = self._attempts.loop.create_task(work, context=self._context.copy())
+    def _keep(self, work: Coroutine[Any, Any, Any], context: contextvars.Context | None = None) -> None:
+        task = self._attempts.loop.create_task(work, context=context or self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._forget)
 
@@ -164,7 +164,8 @@ class Workers:
                 if not waiter.future.done():
                     waiter.future.set_exception(error)
 
-    async def _work(self) -> None:
+    async def _work(self, context: contextvars.Context) -> None:
+        """Run ready calls one after another; `context` is the task's own, so that it can be compared without a copy."""
         self._coming -= 1
         if not self._ready:
             return
@@ -174,11 +175,11 @@ class Workers:
         table, settler, gates, log, moves = self._table, self._settler, self._gates, self._log, self._table.moves
         task = asyncio.current_task(self._attempts.loop)
         in_a_row, was_stopped = 0, False
-        copy_context, set_call = contextvars.copy_context, CALL.set
+        copy_context, set_call = context.copy, CALL.set
         before = copy_context()
         while following is not None:
             entry = following
-            if in_a_row >= CALLS_IN_A_ROW or was_stopped or copy_context() != before:
+            if in_a_row >= CALLS_IN_A_ROW or was_stopped or context != before:
                 # What a tool left in the task, a variable or a cancellation, must not reach the next call. And calls
                 # that never wait would keep the loop from everything else: 64 of them are a few milliseconds, and
                 # the new task is then a hundredth of their cost.
@@ -211,13 +212,12 @@ class Workers:
                     leaves = [enter(entry.id) for enter in log.around] if log.around else None
                     try:
                         # Locals first: calling an attribute looks it up each time.
-                        function, dump = plan.function, plan.dump
+                        function, kind = plan.function, plan.own_json
                         result = await function(**entry.arguments.values)
-                        try:
-                            entry.value = dump(plan.tool.name, result)
-                            failure = None
-                        except ToolResultError as error:
-                            failure = refuse_result(plan, error)
+                        if type(result) is kind and (kind is not str or result.isascii()):
+                            entry.value, failure = result, None  # as `dump` returns it
+                        else:
+                            failure = keep_result(entry, plan, result)
                     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # a tool may raise anything
                         failure = self._attempts.explain(entry, error)
                     finally:
@@ -239,7 +239,7 @@ class Workers:
                     following = freed
                 else:
                     following = self._lending.pass_on(freed)
-                settler.end(entry, "finished")
+                settler.finish(entry)
                 if moves:
                     gates.drain()
             else:
@@ -404,7 +404,7 @@ class Workers:
 
     def _make_context(self, entry: Entry) -> Context[Any]:
         call, open_group = partial(self._call, entry), partial(self._open_group, entry)
-        return make_context(entry, self._identity, self._data, self._log, call, open_group)
+        return make_context(entry, self._identity, self._data, self._log, self._table.known, call, open_group)
 
     async def _call(self, caller: Entry, tool: AnyTool, args: Sequence[object], kwargs: Mapping[str, object]) -> Any:
         """Run a call that a tool makes, as a node of this graph; its caller holds no slot while it waits."""

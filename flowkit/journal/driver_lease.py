@@ -166,7 +166,7 @@ def _place() -> tuple[str, str, str]:
 
 
 def _start_of(pid: int) -> str:
-    """Return the start time of the process with this number, as the system writes it; empty if there is none."""
+    """Return the start time of the process with this number, in the system's format; empty if there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

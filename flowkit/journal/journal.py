@@ -70,7 +70,7 @@ class Journal:
 
     @property
     def is_shared(self) -> bool:
-        """Whether other machines may have it too: whether it is in a database."""
+        """Return whether it is in a database, which other machines may use too."""
         return self._store.is_shared
 
     @property

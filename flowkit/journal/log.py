@@ -52,7 +52,7 @@ class JournalLog:
         self._held = held
         self._events: KeptEvents = events
         self.is_leaving = False
-        """Whether runs that are cancelled here are let go of, for others to go on with."""
+        """Whether runs that are cancelled here are released, for others to resume."""
         self.let_go_of: set[RunIdentity] = set()
         """Of single runs, the same."""
         self.lost = 0

@@ -40,7 +40,7 @@ Resolution = Done | Retry | Fail
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A node as it was recorded; `arguments` are the masked ones, `by` is who resolved it.
+    """A recorded node; `arguments` are masked, `by` names the person who resolved it.
 
     `resources` are those that a write touches. `lease` is the time until which a claimed call may still be running.
     Until then no process settles the call, unless its driver is certainly dead.
@@ -61,7 +61,7 @@ class Recorded:
 
     @property
     def is_ended(self) -> bool:
-        """Whether it is final: it never runs again."""
+        """Return whether it is final: it never runs again."""
         return self.state not in ("claimed", "in_doubt", "retry")
 
     def settle(self, resolution: Resolution, by: str) -> "Recorded":
@@ -159,7 +159,7 @@ class RunDetails:
 
     @property
     def can_go_on(self) -> bool:
-        """Whether there is something to drive: it isn't over, not driven, and doesn't wait for a person."""
+        """Return whether it can be driven: it isn't over, isn't driven, and doesn't wait for a person."""
         if self.summary.is_held:
             return False
         match self.summary.status:

@@ -123,7 +123,7 @@ class RunJournal:
 
     @property
     def is_leaving(self) -> bool:
-        """Whether the run is about to be released: a write that started now would be cut off, and be in doubt."""
+        """Return whether the run is about to be released: a write that started now would be cut off, and be in doubt."""
         return self._log.lets_go(self.details.summary)
 
     def lookup(self, node: str) -> Recorded | None:
@@ -313,7 +313,7 @@ class RunJournal:
         """Record a request for a person's decision; return the decision that exists for exactly these arguments.
 
         `anew` discards an earlier decision. `hash_secrets` hashes the hidden arguments with a key, so that requests
-        which differ only in their secrets are told apart.
+        that differ only in their secrets are distinguished.
         """
         hashed: str | None = None
         if hash_secrets is not None:

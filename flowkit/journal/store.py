@@ -167,7 +167,7 @@ class Changes:
 
 @dataclass(slots=True)
 class Commits:
-    """How many transactions were committed; `durable` ones waited for the disk."""
+    """The number of committed transactions; `durable` ones waited for the disk."""
 
     durable: int = 0
     normal: int = 0
@@ -225,7 +225,7 @@ class JournalStore(Protocol):
 
     @property
     def is_shared(self) -> bool:
-        """Whether other machines may have it too."""
+        """Return whether other machines may use it too."""
         ...
 
     @property
@@ -235,7 +235,7 @@ class JournalStore(Protocol):
 
     @property
     def is_remote(self) -> bool:
-        """Whether each transaction costs a round trip to a server."""
+        """Return whether each transaction costs a round trip to a server."""
         ...
 
     @property

@@ -161,7 +161,7 @@ class ProcessPipes(asyncio.SubprocessProtocol):
 
     @property
     def is_behind(self) -> bool:
-        """Whether the process writes faster than its lines are read."""
+        """Return whether the process writes faster than its lines are read."""
         return len(self._lines) > LINES_AT_MOST
 
     def stop_reading(self) -> None:

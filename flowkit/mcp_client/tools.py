@@ -213,7 +213,7 @@ class MCPTools:
 
     @property
     def is_open(self) -> bool:
-        """Whether all runs share one connection now; without it each run opens its own."""
+        """Return whether all runs share one connection now; without it each run opens its own."""
         return self._shared is not None
 
     @property

@@ -53,7 +53,7 @@ class CaseRun:
 
     @property
     def is_right(self) -> bool:
-        """Whether it is done, and everything that the case judges is right."""
+        """Return whether it is done, and everything that the case judges is right."""
         return self.status == "done" and self.calls_right is not False and self.answer_right is not False
 
 

@@ -21,7 +21,7 @@ from flowkit.errors import ConfigurationError, ModelError, StreamTruncated
 from flowkit.models.base import Delta, Model, ModelRequest
 from flowkit.models.pricing import Price, Priced
 from flowkit.models.wire.bytes_to_deltas import ByteSource, stream_deltas
-from flowkit.models.wire.sent_keys import AnswerBytes
+from flowkit.models.wire.sent_keys import SHORTEST_KEY, AnswerBytes
 from flowkit.models.wire.settings import NO_HEADERS, PLACEHOLDER_KEY, ModelServer, Settings, plain_url
 
 Compared = Literal["request", "conversation"]
@@ -91,7 +91,8 @@ class Recorder:
         self.price = model.price
         self.base_url = model.base_url
         key = model.server.api_key
-        keys = (key,) if isinstance(key, str) and key != PLACEHOLDER_KEY else ()
+        is_secret = isinstance(key, str) and key != PLACEHOLDER_KEY and len(key) >= SHORTEST_KEY
+        keys = (key,) if isinstance(key, str) and is_secret else ()
         self._hidden = tuple(text for text in (*keys, *hide) if text)
         if not self.path.exists() or not self.path.stat().st_size:
             settings = replace(model.settings, base_url=plain_url(model.settings.base_url))

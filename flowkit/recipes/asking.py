@@ -62,7 +62,7 @@ class AskMaker(_AskMaker):
         self, target: Model, prompt: str, /, **values: object
     ) -> str: ...
     def __call__(self, target: Any, prompt: str, /, *, output_type: Any = str, **values: object) -> Any:
-        """Return the answer to `prompt`, in which `{name}` stands for a value; values go as data, not as prompt text.
+        """Return the answer to `prompt`, in which `{name}` marks a value; values are sent as data, not as prompt text.
 
         >>> ask(model, "Summarise {note} in one sentence.", note=order.note)  # doctest: +SKIP
         """

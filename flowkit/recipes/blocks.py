@@ -26,7 +26,7 @@ ReadType = Callable[[Path], Mapping[str, JSON]]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a file's steps may name."""
+    """The tools, models, agents and recipes that a file's steps may name."""
 
     tools: Mapping[str, AnyTool]
     targets: Mapping[str, AnyTarget]
@@ -242,7 +242,7 @@ def _type_of_schema(schema: Mapping[str, JSON]) -> Any:
 
 
 def _default_name(data: Mapping[str, Any]) -> str:
-    """Return the default name of a step that stands alone in a block."""
+    """Return the default name of a block's only step."""
     for key in ("tool", "recipe"):
         if key in data:
             return str(data[key]).replace("/", "_")

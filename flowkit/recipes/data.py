@@ -93,7 +93,7 @@ def default_name(node: Node) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """What may be referred to at a place: local names to ids, from the outermost; `items` are the `each` around it."""
+    """The names that a step may refer to: local names to ids, from the outermost; `items` are the enclosing `each`."""
 
     steps: Mapping[str, str]
     items: tuple[str, ...] = ()

@@ -143,7 +143,7 @@ _WIDTH = 120
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes exactly the texts that our reader would take for something else, and escapes those that it would compose."""
+    """Quotes exactly the texts that our reader would read as another value, and escapes those that it would compose."""
 
     def write_double_quoted(self, text: str, split: bool = True) -> None:
         emitter = cast(Any, self)  # the stubs leave its options out

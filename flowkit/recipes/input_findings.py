@@ -31,7 +31,7 @@ class SecretInput:
 
 
 def find_secret_inputs(body: Body, tools: Mapping[str, Tool[..., Any]]) -> Iterator[SecretInput]:
-    """Find them in a body and in the bodies of its nodes."""
+    """Find missing values in a body and in the bodies of its nodes."""
     return _find_secrets(body.nodes, {}, tools)
 
 
@@ -94,9 +94,9 @@ class MissingValue:
 
 
 def find_missing_values(body: Body, tools: Mapping[str, Tool[..., Any]]) -> Iterator[MissingValue]:
-    """Find them in a body and in the bodies of its nodes.
+    """Find missing values in a body and in the bodies of its nodes.
 
-    A step under a condition that looks at the value may rely on what the condition says.
+    A step under a condition on the value may rely on that condition.
     """
     return _find_missing(body.nodes, {}, frozenset(), tools)
 

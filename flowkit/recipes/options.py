@@ -1,4 +1,4 @@
-"""What a run of a recipe is started with besides every run's options, and what comes of it."""
+"""The options of a recipe's run beyond those of every run, and its result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,10 +17,10 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class RecipeRunOptions(RunOptions, total=False):
-    """What a run of a recipe may be started with, beside its inputs: all that every run may, and two more.
+    """The options of a recipe's run, besides its inputs: those of every run, and two more.
 
-    `model` is asked in place of those that the steps name: of all, or by name. `resume` is the result of a run that
-    waited for a person, and goes on with `decisions` where there is no journal.
+    `model` replaces the models that the steps name: all of them, or by name. `resume` is the result of a run that
+    waited for a person; without a journal, it resumes with `decisions`.
     """
 
     model: Model | Mapping[str, Model] | None
@@ -29,7 +29,7 @@ class RecipeRunOptions(RunOptions, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeResult(RunResult[R_co]):
-    """How a run of a recipe ended, which began with `inputs`; `calls` has those of bodies and needs too."""
+    """The result of a recipe's run with these `inputs`; `calls` includes the calls in bodies and needs."""
 
     inputs: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
 

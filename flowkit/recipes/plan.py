@@ -23,7 +23,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class RecipeOutput(Generic[R_co]):
-    """How a recipe's output, as JSON, becomes its value; `schema` is None when it may be anything."""
+    """Converts a recipe's output from JSON to its value; `schema` is None if the output may be anything."""
 
     read: Callable[[JSON], R_co]
     schema: Mapping[str, JSON] | None = None
@@ -109,6 +109,9 @@ def output_of_type(recipe: str, annotation: Any) -> RecipeOutput[Any]:
         except ValidationError as error:
             first = error.errors()[0]
             raise _misfit(recipe, first["loc"], first["msg"], len(error.errors())) from None
+        except Exception as error:  # a validator of the author's may raise anything
+            problem = f"a check of its type failed: {type(error).__name__}: {error}"
+            raise ToolResultError(f"recipe {recipe!r}: its output doesn't fit: {problem}") from error
 
     return RecipeOutput(read, result.schema)
 

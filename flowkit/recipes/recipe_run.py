@@ -296,7 +296,7 @@ class _Tools:
 
 @dataclass(frozen=True, slots=True)
 class _Ended(Generic[R]):
-    """What came of the nodes; `dumped` is the output as JSON."""
+    """The outcome of the nodes; `dumped` is the output as JSON."""
 
     output: R | None = None
     dumped: JSON = None

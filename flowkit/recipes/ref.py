@@ -38,8 +38,8 @@ traced_file: ContextVar[str | None] = ContextVar("traced_file", default=None)
 class Symbol:
     """The target of a `Ref`: a path in the result of a step, an input or an item.
 
-    `scope` is the body it was made in; it may be used there and in bodies inside it. `check` says what is wrong with
-    a path, None when nothing is or when the result's type isn't known.
+    `scope` is the body it was made in; it may be used there and in bodies inside it. `check` describes the fault
+    of a path, None if there is none or the result's type isn't known.
     """
 
     call_id: str
@@ -105,7 +105,7 @@ def _refusing(topic: str) -> Any:
 
 
 class Ref:
-    """A value of the running recipe; statically it is what the step returns."""
+    """A value of the running recipe; to type checkers it has the type that the step returns."""
 
     __slots__ = ("__symbol",)
 
@@ -206,7 +206,7 @@ class Test:
 
 
 class Built:
-    """What `build` made: a value whose fields may be values of the running recipe."""
+    """The result of `build`: a value with fields that may be values of the running recipe."""
 
     __slots__ = ("__fields",)
 

@@ -1,4 +1,4 @@
-"""What a recipe's source may not do with the values of its run, found by reading it.
+"""Find code in a recipe's source that decides on values which only its run knows.
 
 Most misuse of a `Ref` raises while the recipe is traced, since Python asks the object. Some constructs never ask:
 `is`, `not`, `and`, `or`, `match`, f-strings with `!r`, `isinstance` and its kin. They would quietly decide something
@@ -28,7 +28,7 @@ _DISPLAYS = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.ListComp, ast.SetComp, 
 def check_source(function: Callable[..., object], makers: Collection[object]) -> None:
     """Raise `DefinitionError`, with file and line, when `function` decides on a value that isn't known yet.
 
-    `makers` are the functions whose results are values of the run. A function whose source can't be found (typed
+    `makers` are the functions that return values of the run. A function whose source can't be found (typed
     into an old interpreter's prompt, made by `exec`) isn't searched.
     """
     try:
@@ -187,7 +187,7 @@ def _names(target: ast.AST) -> Iterator[str]:
 
 
 def _callee(node: ast.expr) -> str:
-    """Return the spelling of what is called; `step.options(retries=2)(…)` counts as `step`."""
+    """Return the name of the called function; `step.options(retries=2)(…)` counts as `step`."""
     while isinstance(node, ast.Call):
         node = node.func.value if isinstance(node.func, ast.Attribute) else node.func
     return ast.unparse(node)

@@ -71,7 +71,7 @@ class Nestable(Protocol[P, R_co]):
         ...
 
     def check_output(self, path: tuple[str | int, ...]) -> str | None:
-        """Check a path in its output; return what is wrong with it."""
+        """Check a path in its output; return a description of the fault."""
         ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Never:

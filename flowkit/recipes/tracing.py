@@ -114,7 +114,7 @@ class CommonOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """What `step.options(…)` was given."""
+    """The options given to `step.options(…)`."""
 
     id: str | None = None
     retries: int | None = None
@@ -145,7 +145,7 @@ class StepOptions:
 
     @property
     def has_stand_in(self) -> bool:
-        """Whether a failure yields another value."""
+        """Return whether a failure yields another value."""
         return self.optional or self.fallback is not None
 
 

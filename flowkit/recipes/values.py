@@ -66,7 +66,7 @@ class ValueReader:
         return found
 
     def read(self, path: Path, value: JSON, scope: FileScope) -> object:
-        """Read a value with its expressions as references; `$${{` stands for a text's own `${{`."""
+        """Read a value with its expressions as references; `$${{` is an escaped `${{`."""
         if isinstance(value, dict):
             return {key: self.read((*path, key), item, scope) for key, item in value.items()}
         if isinstance(value, list):

@@ -1,8 +1,9 @@
 """YAML text as plain JSON values, each of which knows its line and column.
 
 Only data is read: no tags but YAML's own for text, numbers, booleans, null, lists and mappings, no anchors, no merge
-keys. The text is composed (NFC) before it is read, what it escapes is not. Scalars follow the JSON schema of YAML 1.2, so that `no`, `on`, `12:30` and `2024-01-01` stay text. Nothing in
-the file is looked up, called or imported.
+keys. The text is composed (NFC) before it is read; characters that it escapes are not. Scalars follow the JSON schema
+of YAML 1.2, so that `no`, `on`, `12:30` and `2024-01-01` stay text. Nothing in the file is looked up, called or
+imported.
 """
 
 import re

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
+from flowkit import codec
 from flowkit.errors import FlowkitError, RunNotDone
 from flowkit.events import RunStatus
 from flowkit.executor import Outcome
@@ -59,7 +60,7 @@ class RunResult(Generic[OutputT_co]):
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
         """Show the result and its calls in a notebook."""
-        calls = "\n".join(f"{one.call.name}  {one.state}  {one.error or one.value!r:.80}" for one in self.calls)
+        calls = "\n".join(f"{one.call.name}  {one.state}  {_say_end(one)}" for one in self.calls)
         waits = ", ".join(pending.id for pending in self.pending)
         output, error = self.output_or_none, self.error
         rows = [("output", output), ("error", error), ("waits for a person", waits), ("calls", calls)]
@@ -71,3 +72,8 @@ class RunResult(Generic[OutputT_co]):
         if self.status == "waiting" and self.pending:
             return "a person has to decide on " + ", ".join(pending.id for pending in self.pending)
         return "" if self.error is None else str(self.error)
+
+
+def _say_end(outcome: Outcome) -> str:
+    text = outcome.error or codec.dumps(outcome.value).decode()
+    return text if len(text) <= 80 else f"{text[:79]}…"

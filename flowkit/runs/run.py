@@ -140,7 +140,7 @@ class Run(Generic[ResultT]):
 
     @property
     def is_done(self) -> bool:
-        """Whether the result is there."""
+        """Return whether the result is there."""
         return self._task.done()
 
 

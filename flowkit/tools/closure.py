@@ -1,4 +1,4 @@
-"""What a tool and all that it needs amount to: effect, approval, scope; a claim weaker than that is refused."""
+"""Compute the effect, approval and scope of a tool with everything that it needs, and refuse a weaker declaration."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -34,7 +34,7 @@ def find_needed_tools(tool: str, needs: Sequence[Need[Any]]) -> Mapping[str, Any
 
 
 def check_closure(callee: Callee, options: Options) -> None:
-    """Raise `DefinitionError` for what a tool says of itself and its needs contradict."""
+    """Raise `DefinitionError` if a tool's needs contradict its own declaration."""
     problem, parameter = next(_find_problems(callee, options), (None, None))
     if problem is not None:
         raise DefinitionError.about(callee.name, problem, parameter)

@@ -8,13 +8,14 @@ from typing import Any, Concatenate, Generic, Protocol, Self, cast, overload
 
 from typing_extensions import ParamSpec, TypeVar
 
-from flowkit.codec import JSON, dump_sorted, dumps
+from flowkit.codec import JSON, dump_sorted
 from flowkit.context import Context
 from flowkit.errors import ToolArgumentsError
 from flowkit.identity import HERE
 from flowkit.masking import SecretPlaces, show_traceback
 from flowkit.notebook import Bundle, show_table
 from flowkit.references import ToolCall, find_open
+from flowkit.schema_words import read_properties, say_schema
 from flowkit.suggestions import check_option_names
 from flowkit.targets import lower, parse_target, to_wire
 from flowkit.tools.closure import check_closure, find_effect, find_named_scope, find_needed_tools
@@ -117,8 +118,10 @@ class Tool(Generic[P, R_co]):
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
         """Show the tool's effects and parameters in a notebook."""
-        rows = [("what", self.description), ("effect", self.effect), ("scope", self.scope), ("ttl", self.ttl_s)]
-        return show_table(f"tool {self.name}", [*rows, ("arguments", dumps(self.parameters).decode())])
+        rows = [("description", self.description), ("effect", self.effect), ("scope", self.scope), ("ttl", self.ttl_s)]
+        parameters = read_properties(self.parameters).values()
+        said = [(f"{one.name}{'' if one.is_required else '?'}", say_schema(one.schema)) for one in parameters]
+        return show_table(f"tool {self.name}", [*rows, *said])
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the function; raises an error if a parameter is missing that only a run can fill."""
@@ -164,7 +167,7 @@ class Tool(Generic[P, R_co]):
 
     @property
     def is_unbound(self) -> bool:
-        """Whether it is a method as its class holds it, which nothing can call without an object."""
+        """Return whether it is an unbound method, which can't be called without an object."""
         return self._is_method and not self._is_class_method
 
     @property
@@ -212,11 +215,11 @@ class Tool(Generic[P, R_co]):
 
     @property
     def has_signature(self) -> bool:
-        """Whether there is a function with a signature behind it, and not a handler with a schema."""
+        """Return whether it was made from a function with a signature, not from a handler with a schema."""
         return isinstance(self._callee, FunctionCallee)
 
     def lint(self, target: str = "openai-strict") -> list[Finding]:
-        """Report what this API would change or reject in the tool, and what the tool costs; the worst first."""
+        """Report what this API would change or reject in the tool, and what the tool costs; the most serious first."""
         # The cast, because pyright takes no cached_property where a protocol asks for a property.
         return lint(cast(Lintable, self), parse_target(target))
 
@@ -297,7 +300,7 @@ class Tool(Generic[P, R_co]):
     def check(self, arguments: Mapping[str, object], open_names: Collection[str] | None = None) -> None:
         """Validate the arguments that hold no reference; raises `ToolArgumentsError`.
 
-        `open_names` are those that hold one, from who has looked already.
+        `open_names` are the arguments known to hold one, if the caller has looked already.
         """
         if open_names is None:
             _, open_names = find_open(arguments)

@@ -17,7 +17,7 @@ from flowkit.tools.implementation import ArgumentReader
 from flowkit.tools.needs import Need, NeedMarker, merge
 from flowkit.tools.schema.arguments import Arguments, ArgumentsReader
 from flowkit.tools.schema.arguments_schema import Schema, build_adapter, build_parameters_schema, generate
-from flowkit.tools.schema.docstrings import Documentation, read_docstring
+from flowkit.tools.schema.docstrings import Documentation, read_call_documentation, read_documentation
 from flowkit.tools.schema.flat import FlatReader, flatten_schema, open_flat
 from flowkit.tools.schema.repair import Repairer
 from flowkit.tools.schema.results import ResultType, find_table, keep
@@ -106,9 +106,8 @@ class FunctionCallee:
         described: Any = self.function
         while isinstance(described, functools.partial):
             described = cast(Any, described).func
-        is_object = not inspect.isroutine(described) and not inspect.isclass(described)
-        text = inspect.getdoc(cast(Any, type(described)) if is_object else described)
-        return Documentation() if text is None else read_docstring(text)
+        is_function = inspect.isroutine(described)
+        return read_documentation(described) if is_function else read_call_documentation(described)
 
     @property
     def parameter_descriptions(self) -> Mapping[str, str]:

@@ -23,7 +23,7 @@ class ArgumentReader(Protocol):
     def names(self) -> tuple[str, ...]: ...
     @property
     def is_plain(self) -> bool:
-        """Whether it reads numbers, texts, lists and dicts only, and so runs no code of the tool's author."""
+        """Return whether it reads only numbers, texts, lists and dicts, so that it runs no code of the tool's author."""
         ...
 
     def read(self, given: Mapping[str, object] | str | bytes) -> Arguments: ...
@@ -49,7 +49,7 @@ class Callee(Protocol):
     takes_context: bool
     secrets: SecretPlaces
     takes_values: bool
-    """Whether a call is no more than the function, given the values by their names."""
+    """Whether a call only passes the values to the function by name."""
 
     @property
     def documentation(self) -> Documentation:
@@ -80,7 +80,7 @@ class Callee(Protocol):
         ...
 
     def bind(self, receiver: object) -> "Callee":
-        """Bind to an object, whose method it is."""
+        """Bind a method to its object."""
         ...
 
     def renamed(self, name: str) -> "Callee":

@@ -1,4 +1,4 @@
-"""What an author should know of a tool before a model sees it: what a target changes or refuses, and what it costs."""
+"""Report what an API changes or rejects in a tool's schema, and what the tool costs, before a model sees it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Finding:
 
 
 class Lintable(Protocol):
-    """What is asked of a tool."""
+    """The part of a tool that a lint reads."""
 
     @property
     def name(self) -> str: ...

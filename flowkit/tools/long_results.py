@@ -65,7 +65,7 @@ class LongResults:
             """Read on in a tool result that was too long to show at once.
 
             Args:
-                id: The id that stands where the result was cut.
+                id: The id at the place where the result was cut.
                 offset: The character to continue from.
             """
             return self.read(id, offset, limit)

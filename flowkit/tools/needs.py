@@ -21,7 +21,7 @@ from flowkit.tools.schema.signatures import Parameter
 
 
 class Needable(Protocol):
-    """What this module asks of a tool."""
+    """The part of a tool that this module uses."""
 
     @property
     def name(self) -> str: ...
@@ -37,7 +37,7 @@ class Needable(Protocol):
 
     @property
     def own_names(self) -> frozenset[str]:
-        """Those of them that its own function takes."""
+        """Return the names that its own function takes."""
         ...
 
     @property

@@ -1,8 +1,8 @@
 """Tools made for Pydantic AI, LangChain and the OpenAI Agents SDK, as tools of flowkit.
 
-Their objects are taken as they are, and their packages are never imported here: whoever has such an object has its
-package. What an object says that only its own runner keeps, such as a guard or an approval, is refused when the tool is
-made: none is dropped in silence.
+Their objects are used unchanged, and their packages are never imported here: a program
+that has such an object has its package. A setting that only the framework's own runner honours, such as a guard or an
+approval, is refused when the tool is made; none is dropped silently.
 
 Convert images, audio and files of other frameworks' tools to flowkit's.
 """
@@ -89,7 +89,7 @@ Handler = Callable[[dict[str, Any], Context[Any]], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class ForeignTool:
-    """What `Tool.from_schema` needs; `options` are what the object itself says, and give way to the caller's."""
+    """The parts of a foreign tool that `Tool.from_schema` needs; the caller's options override the object's own `options`."""
 
     name: str
     description: str
@@ -203,8 +203,8 @@ def read_langchain(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
 def read_openai_agents(tool: Any, given: Mapping[str, Any]) -> ForeignTool:
     """Read a `FunctionTool` of the OpenAI Agents SDK: the result of `@function_tool` or `agent.as_tool()`.
 
-    Its `on_invoke_tool` gets the arguments as JSON and a `ToolContext` with the run's data. A failure that it turns
-    into a text by itself, which is its default, is a result like any other.
+    Its `on_invoke_tool` gets the arguments as JSON and a `ToolContext` with the run's data. If it turns a
+    failure into a text, as it does by default, that text is an ordinary result.
     """
     invoke = _take(tool, "on_invoke_tool", "a FunctionTool of the OpenAI Agents SDK")
     name = str(tool.name)
@@ -270,7 +270,7 @@ def _find(module: str, name: str) -> Any:
 
 
 def _translate(error: Exception, module: str, names: tuple[str, ...]) -> Exception:
-    """Translate an error to flowkit's: what is meant for the model reaches it word for word."""
+    """Translate an error to flowkit's; a message for the model reaches it unchanged."""
     if any(is_of(error, module, name) for name in names):
         return ToolError(str(error))
     if is_of(error, "pydantic", "ValidationError") or is_of(error, "pydantic_core", "ValidationError"):

@@ -1,7 +1,7 @@
 """The address of a function for another process: its module and its name there.
 
-A tool with a `pool` runs in another process, which gets no function but its address. What has none, or would arrive
-without a part of what it needs, is refused when it is decorated.
+A tool with a `pool` runs in another process, which receives only the function's address. A
+function without an address, or one that would arrive without something that it needs, is refused at decoration.
 """
 
 import ast

@@ -11,7 +11,7 @@ from flowkit.tools.schema.arguments import Arguments
 
 
 class Runnable(Protocol):
-    """What this module asks of a tool."""
+    """The part of a tool that this module uses."""
 
     name: str
     is_async: bool

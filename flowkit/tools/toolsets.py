@@ -245,7 +245,7 @@ async def _ask(source: Source, context: Context[Any]) -> "list[ToolLike]":
 
 @dataclass(frozen=True, slots=True)
 class _Last:
-    """What each dynamic source named last, what of it are tools, what the filters kept, and the set made of that."""
+    """The last answer of each dynamic source, the tools in it, those that the filters kept, and the set made of them."""
 
     named: list[list[ToolLike]]
     usable: list[list[AnyTool]]

@@ -26,7 +26,7 @@ import orjson
 from flowkit.assemble import Assembler, CallReady, SealedCall
 from flowkit.messages import UserMessage
 from flowkit.models.anthropic import AnthropicModel
-from flowkit.models.base import ModelRequest
+from flowkit.models.base import Model, ModelRequest
 from flowkit.models.openai import OpenAIModel
 from flowkit.models.wire.chat import ChatReader
 from flowkit.models.wire.responses import ResponsesReader
@@ -58,15 +58,19 @@ CLAUDE_ARGUMENTS = anthropic(
 OPEN_STREAM = b"".join(chunk({"content": f"word {number} "}) for number in range(50))
 
 
-async def read_ours(base_url: str, model: str) -> None:
+async def read_turn(source: Model) -> None:
     """As a turn reads it: bytes, deltas, parts."""
     assembler = Assembler()
-    source = OpenAIModel(model, base_url=base_url, api_key="none")
     async with source.stream(REQUEST) as deltas:
         async for delta in deltas:
             assembler.feed(delta)
     assembler.end()
     assert assembler.turn.complete
+
+
+async def read_ours(base_url: str, model: str) -> None:
+    """Read an answer of Chat."""
+    await read_turn(OpenAIModel(model, base_url=base_url, api_key="none"))
 
 
 async def read_bytes(base_url: str, model: str, client: openai.AsyncOpenAI) -> None:
@@ -92,14 +96,8 @@ async def read_package(base_url: str, model: str, client: openai.AsyncOpenAI) ->
 
 
 async def read_claude(base_url: str, model: str) -> None:
-    """As a turn reads it, over Anthropic's API."""
-    assembler = Assembler()
-    source = AnthropicModel(model, base_url=base_url, api_key="none")
-    async with source.stream(REQUEST) as deltas:
-        async for delta in deltas:
-            assembler.feed(delta)
-    assembler.end()
-    assert assembler.turn.complete
+    """Read an answer of Anthropic's API."""
+    await read_turn(AnthropicModel(model, base_url=base_url, api_key="none"))
 
 
 async def read_claude_bytes(base_url: str, model: str, client: openai.AsyncOpenAI) -> None:

@@ -17,6 +17,8 @@ from flowkit import tool
 from flowkit.messages import ToolSpec
 from flowkit.tools.toolsets import Toolset
 from tests.evaluation import Call
+from tests.evaluation.development_services import DEVELOPMENT
+from tests.evaluation.fresh_services import FRESH
 
 # A library
 
@@ -435,6 +437,8 @@ SERVICES: Mapping[str, Toolset] = {
     "office": Toolset(request_leave, book_meeting_room, send_notice, count_leave),
     "laundry": Toolset(collect_laundry, price_cleaning, pay_deposit),
     "hotel": Toolset(book_room, cancel_booking, ask_for_wake_up),
+    **DEVELOPMENT,
+    **FRESH,
 }
 
 

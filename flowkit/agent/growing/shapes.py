@@ -45,7 +45,7 @@ class GrowingShape:
 
     @property
     def is_object(self) -> bool:
-        """Whether an object may be shown while it grows."""
+        """Return whether an object may be shown while it grows."""
         return self.fields is not None or self.others is not None or bool(self.branches)
 
 

@@ -106,7 +106,7 @@ class PostgresLink:
 
     @property
     def is_direct(self) -> bool:
-        """Return whether the session is one of the server's, and not one that a pooler gives to each transaction anew.
+        """Return whether the connection keeps one session of the server; a pooler assigns one to each transaction.
 
         A pooler makes up the number of the process that it names at the connection's beginning.
         """

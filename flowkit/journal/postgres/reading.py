@@ -30,7 +30,7 @@ BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_ti
 
 
 class RunReader:
-    """Reads runs through a connection; `holder` is this process, and `held` what it holds."""
+    """Reads runs through a connection; `holder` is this process, and `held` are the runs that it holds."""
 
     def __init__(self, times: Times, holder: str, held: HeldRuns) -> None:
         self._times = times
@@ -58,7 +58,7 @@ class RunReader:
 
     @property
     def is_driven(self) -> str:
-        """Whether the process that holds the run of the row `run` is in time."""
+        """Return whether the lease of the process that holds the run in this row is still valid."""
         return f"EXISTS (SELECT 1 FROM flowkit.driver d WHERE d.holder = run.holder AND d.until > {self._times.now})"
 
     def is_held(self, run: int, holder: str | None, *, is_driven: bool) -> bool:

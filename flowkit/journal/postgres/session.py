@@ -39,11 +39,14 @@ logger = logging.getLogger("flowkit.journal")
 
 
 Text = Callable[[bool], str]
-"""Makes a transaction's text, given whether the session has prepared its statements."""
+"""Makes a transaction's text, given whether the session has prepared its statements.
+
+Made again, the text must allow for the first having been committed.
+"""
 
 
 class Session:
-    """A connection that is made again; of one thread, or guarded by the caller.
+    """A connection that is reopened when it fails; used by one thread, or guarded by the caller.
 
     It prepares `statements` where it can.
     """
@@ -95,6 +98,9 @@ class Session:
             # The session isn't ours after all; nothing was written.
             self._is_prepared, self._statements = False, ()
             rows = self._link.run(make(False), timeout_s)
+        except psycopg.errors.UniqueViolation:
+            # It was expected to be new, and isn't: made again, it is written over what is there.
+            rows = self._link.run(make(self._is_prepared), timeout_s)
         self.count(durable=durable)
         if not durable:
             self.keep(make, len(text))

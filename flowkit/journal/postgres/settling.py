@@ -5,6 +5,7 @@ An invalid change must not become an error of other runs. So a transaction that 
 repeated with each change separately, and so is one that waits for a run during a takeover.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import psycopg
@@ -166,8 +167,12 @@ class Applier:
         if not indexes:
             return
 
+        times_made = itertools.count()
+
         def make(is_prepared: bool) -> str:
-            return f"{begin(durable=durable)}; {together.to_text(is_prepared=is_prepared)}; COMMIT"
+            # Made again, it may have been committed: the answer was lost, or the server crashed after it.
+            text = together.to_text(is_prepared=is_prepared, is_repeated=next(times_made) > 0)
+            return f"{begin(durable=durable)}; {text}; COMMIT"
 
         is_alone = len(indexes) == 1
         try:

@@ -17,6 +17,10 @@ from flowkit.clock import Clock, SystemClock
 from flowkit.journal.driver_lease import NO_LEASE, RunLease, lease_until
 
 _NUL = "a NUL would end the statement; `to_column` escapes it"
+MANY = 16
+"""So many texts of an array are split by the server."""
+_SEPARATOR = "\x01"
+_QUOTE = "$flowkit$"
 Value = str | int | float | bool | bytes | None
 
 
@@ -49,14 +53,30 @@ def array(values: Sequence[str | int | float | bool | None], kind: str) -> str:
     'E\\'{"a",NULL,"b\\\\\\\\"c"}\\'::text[]'
     """
     if kind == "text" and values and None not in values:
+        texts = cast("Sequence[str]", values)
+        if len(texts) >= MANY and (plain := _join_plainly(texts)) is not None:
+            return plain
         # All at once: a batch has thousands of them. No text holds the separator, since no column may.
-        joined = "\0".join(cast("Sequence[str]", values))
-        if joined.count("\0") != len(values) - 1:
+        joined = "\0".join(texts)
+        if joined.count("\0") != len(texts) - 1:
             raise ValueError(_NUL)
         listed = '"' + joined.replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","') + '"'
     else:
         listed = ",".join(map(_to_element, values))
     return f"{_quote('{' + listed + '}')}::{kind}[]"
+
+
+def _join_plainly(texts: Sequence[str]) -> str | None:
+    """Write texts as they are, split by the server; None where they hold a separator, which JSON never does.
+
+    JSON has so many quotes that escaped twice it is half as long again, and the server reads it a fourth slower.
+    """
+    joined = _SEPARATOR.join(texts)
+    if "\0" in joined or joined.count(_SEPARATOR) != len(texts) - 1:
+        return None
+    if (joined + _QUOTE).index(_QUOTE) != len(joined):
+        return None  # the text ends where the quote is found first
+    return f"string_to_array({_QUOTE}{joined}{_QUOTE}, E'\\x01')"
 
 
 def bind(statement: str, *values: Value) -> str:

@@ -78,7 +78,7 @@ class JournalFile:
             self._is_open = True
 
     def writer(self, *, is_durable: bool) -> sqlite3.Connection:
-        """Return the writer thread's connection: one whose commits survive a power loss, or the other."""
+        """Return the writer thread's connection: the durable one, with commits that survive a power loss, or the other."""
         place = (os.getpid(), is_durable)  # a forked process must not use its parent's
         if place not in self._connections:
             if self._known_in != place[0]:
@@ -88,7 +88,7 @@ class JournalFile:
         return self._connections[place]
 
     def renew_writer(self, *, is_durable: bool) -> None:
-        """Replace a connection whose statements can't be finished: they would keep its locks."""
+        """Replace a connection with statements that can't be finished; they would keep its locks."""
         place = (os.getpid(), is_durable)
         before = self._connections.pop(place, None)
         if before is not None:
@@ -176,7 +176,7 @@ class JournalFile:
 
 
 def _find_inode(path: str, *, holds_something: bool = False) -> Inode | None:
-    """Find which file this is; None where there is none, or an empty one that should hold something."""
+    """Return the file's identity; None if there is no file, or an empty one that shouldn't be empty."""
     try:
         found = os.stat(path)
     except OSError:

@@ -85,7 +85,7 @@ def read_summary(connection: sqlite3.Connection, run: int, holding: Holding) -> 
 
 
 class Damaged(Exception):
-    """A run whose columns can't be read; `run` names it."""
+    """Raised for a run with columns that can't be read; `run` names it."""
 
     def __init__(self, run: str, error: Exception) -> None:
         super().__init__(f"run {run!r} can't be read ({error})")
@@ -94,7 +94,7 @@ class Damaged(Exception):
 
 @contextmanager
 def naming_damage(run: str) -> Generator[None]:
-    """Name the run whose columns can't be read; SQLite reports a text that is none as an error of the statement."""
+    """Name the run with unreadable columns; SQLite reports an invalid text as an error of the statement."""
     try:
         yield
     except FlowkitError:

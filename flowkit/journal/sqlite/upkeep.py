@@ -106,7 +106,7 @@ def _sync_folder(path: Path) -> None:
 
 
 UNUSED_BLOB_S = 3600.0
-"""How old a result that no run names must be to be removed."""
+"""The minimum age at which a result that no run names is removed."""
 RUNS_AT_ONCE = 100
 PAGES_AT_ONCE = 2000
 """How much one transaction removes and returns to the file system."""

@@ -117,7 +117,7 @@ def write_decision(connection: sqlite3.Connection, run: int, node: str, decision
 
 
 def release(connection: sqlite3.Connection, tokens: Sequence[tuple[int, str]]) -> None:
-    """Release runs whose driver couldn't record their release."""
+    """Release runs for drivers that couldn't record the release."""
     # Not NULL: it tells the next driver that some events of the run may be lost.
     connection.executemany(
         "UPDATE run SET holder = '' WHERE id = ? AND fence = ?", [(run, int(token)) for run, token in tokens]

@@ -7,6 +7,7 @@ request to an assistant, is beyond the tools.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,13 +18,24 @@ from flowkit.messages import ToolSpec
 from flowkit.models.offline.declining import leave_declined_out, only_asks_about
 from flowkit.models.offline.embeddings import SentenceEmbedder
 from flowkit.models.offline.grounding import Grounded, Rank, ground
-from flowkit.models.offline.korean import count_called_for, is_korean, normalise, split_korean
+from flowkit.models.offline.korean import count_called_for, find_pairs, is_korean, split_korean
+from flowkit.models.offline.korean_times import normalise
+from flowkit.models.offline.moods import is_reading, wants_a_deed, wants_to_know
 from flowkit.models.offline.request_phrases import VERBS
 
 LACKING = 0.12
 """How much likelier a tool must be that lacks something that the request doesn't say."""
 VALUE = 0.08
 """How much a tool gains that has a use for a number, a code or a date of the request, for each up to two."""
+CODE = 0.06
+"""How much more a tool gains that takes a code of the request, as "HC-2040": other tools leave it unused."""
+MOOD = 0.1
+"""How much a tool loses that only reads where something is to be done, or does something where it is only asked."""
+SHARED = 0.05
+"""How much a tool gains for each pair of syllables that a Korean request has from its description, up to three.
+
+A pair that more tools have counts less.
+"""
 CALLED_FOR = 0.12
 """How much a tool gains for each word of its name that a Korean request calls for, up to three."""
 LEAST_SCORE = 0.22
@@ -57,6 +69,11 @@ _ELSEWHERE = (
     "What is the exchange rate or the share price?",
     "Recommend a restaurant",
     "Make an appointment",
+    "Is there parking?",
+    "When are you open?",
+    "When is the last train?",
+    "What are the rules?",
+    "How long does it take?",
 )
 """What assistants are asked for in general; a tool that does one of these is as like the request as the line is."""
 _SPLIT = re.compile(
@@ -129,7 +146,7 @@ def choose_calls(embedder: SentenceEmbedder, request: str, tools: Sequence[ToolS
     for part, in_their_words in zip(parts, said, strict=True):
         *likeness, elsewhere = (max(row) for row in _compare(embedder, leave_codes_out(part), [*told, _ELSEWHERE]))
         choice = choose_tool(part, request, tools, likeness, rank)
-        if is_beyond(choice, elsewhere) or only_asks_about(part, choice.tool.name):
+        if is_beyond(choice, elsewhere) or only_asks_about(part, choice.tool):
             beyond.append(in_their_words)
         elif choice.grounded.missing:
             missing.setdefault(choice.tool.name, choice)
@@ -221,10 +238,22 @@ def choose_tool(
     """
     choices = [_grounded(part, request, tool, rank) for tool in tools]
     korean = is_korean(part)
+    pairs = find_pairs(part) if korean else set[str]()
+    shared = [pairs & find_pairs(tool.description) for tool in tools]
+    spread = Counter(pair for found in shared for pair in found)
 
     def score(place: int) -> float:
         called_for = count_called_for(part, tools[place].name) if korean else 0
-        return likeness[place] + CALLED_FOR * min(called_for, 3) + VALUE * min(choices[place].grounded.values, 2)
+        grounded = choices[place].grounded
+        is_odd = korean and (wants_a_deed if is_reading(tools[place].name) else wants_to_know)(part)
+        return (
+            likeness[place]
+            + CALLED_FOR * min(called_for, 3)
+            + VALUE * min(grounded.values, 2)
+            + CODE * (korean and bool(grounded.codes))
+            + SHARED * min(sum((1 / spread[pair] for pair in shared[place]), 0.0), 3)
+            - MOOD * is_odd
+        )
 
     scores = [score(place) for place in range(len(tools))]
     best = max(range(len(tools)), key=lambda place: scores[place] - LACKING * bool(choices[place].grounded.missing))
@@ -233,9 +262,10 @@ def choose_tool(
 
 def _grounded(part: str, request: str, tool: ToolSpec, rank: Rank | None) -> ChosenTool:
     known = re.findall(r"\w+", describe(tool)[0])
-    grounded = ground(tool.parameters, part, rank, known)
+    quoted = [word for quote in find_quoted_requests(tool) for word in re.findall(r"\w+", quote)]
+    grounded = ground(tool.parameters, part, rank, known, quoted)
     if grounded.missing:
-        grounded = ground(tool.parameters, request, rank, known)
+        grounded = ground(tool.parameters, request, rank, known, quoted)
     return ChosenTool(part, tool, grounded)
 
 

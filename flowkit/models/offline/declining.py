@@ -6,8 +6,9 @@ clause that asks not to forget something is a request.
 
 import re
 
-from flowkit.models.offline.korean import count_called_for
+from flowkit.messages import ToolSpec
 from flowkit.models.offline.korean_numbers import HANGUL
+from flowkit.models.offline.moods import is_reading
 
 # A verb's 고 joins clauses; 재고 (stock), 창고 and 신고 are nouns.
 _CLAUSE_END = re.compile(
@@ -51,23 +52,32 @@ def leave_declined_out(request: str) -> tuple[str, list[str]]:
     return " ".join(filter(str.strip, kept)), [clause.strip(" ,.;!") for clause in declined]
 
 
-_WOULD = re.compile(r"(?P<act>\S+?)(?:하|되)?면\s.*(?:\?|나요|까요|가요|[돼되]요|되죠|얼마|어떻게|뭐)")
+_WOULD = re.compile(r"(?P<act>[가-힣]+?)(?P<deed>하|되)?면\s.*(?:\?|나요|까요|가요|[돼되]요|되죠|얼마|어떻게|뭐)")
+_KINDLY = re.compile(r"(?:줄|주실)\s*수|주시겠|줄래|주실래|(?:가능하|괜찮으시|괜찮으)면")
+"""A request in the form of a question."""
+_PRICES = frozenset(["fee", "price", "cost", "fare", "quote", "estimate", "shipping", "calculate"])
 _IF = re.compile(r"\b(?:if|when|once) (?:i|we|you|they) (?P<act>\w+)", re.IGNORECASE)
 
 
-def only_asks_about(part: str, tool_name: str) -> bool:
+def only_asks_about(part: str, tool: ToolSpec) -> bool:
     """Return True if the part asks about the consequences of an action, which is no request to do it.
 
-    >>> only_asks_about("HT-2001 취소하면 위약금 있나요?", "cancel_booking")
+    A tool that reads may be what answers such a question, if it tells of the action or of its price.
+
+    >>> only_asks_about("HT-2001 취소하면 위약금 있나요?", ToolSpec("cancel_booking", "Cancel a booking."))
     True
-    >>> only_asks_about("부산까지 2 kg 보내면 얼마예요?", "quote_fee")
+    >>> only_asks_about("부산까지 2 kg 보내면 얼마예요?", ToolSpec("quote_fee", "Quote the fee for a parcel."))
     False
     """
     would = _WOULD.search(part)
-    if would is not None:
-        return count_called_for(would["act"], tool_name) > 0
+    if would is not None and not _KINDLY.search(part):
+        if not is_reading(tool.name):
+            return True
+        if _PRICES & set(re.split(r"[\W_]+", tool.name.casefold())) or not would["deed"]:
+            return False
+        return would["act"] not in tool.description
     supposed = _IF.search(part)
-    return supposed is not None and supposed["act"].casefold() in re.split(r"[\W_]+", tool_name.casefold())
+    return supposed is not None and supposed["act"].casefold() in re.split(r"[\W_]+", tool.name.casefold())
 
 
 def _declines(clause: str) -> bool:

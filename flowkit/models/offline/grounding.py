@@ -65,6 +65,7 @@ _CONVERSIONS = {
     ("week", "day"): 7.0,
     ("month", "day"): 30.0,
     ("hour", "minute"): 60.0,
+    ("minute", "hour"): 1 / 60,
 }
 """What a number in the first unit is multiplied by for an argument in the second; a month has thirty days."""
 _LIMITS_AFTER = {
@@ -100,39 +101,44 @@ _FORMATS = {
 class Grounded:
     """A schema that allows only values from the request; `missing` names required arguments without a value.
 
-    `values` counts the arguments that are numbers, codes, dates or choices rather than words.
+    `values` counts the arguments that are numbers, codes, dates or choices rather than words, `codes` those of a pattern.
     """
 
     schema: dict[str, JSON]
     missing: tuple[str, ...] = ()
     values: int = 0
+    codes: int = 0
 
 
 Rank = Callable[[str, Sequence[str]], Sequence[str]]
 """Orders texts by how well they fit a description, the best first."""
 
 
-def ground(schema: Schema, request: str, rank: Rank | None = None, known: Collection[str] = ()) -> Grounded:
+def ground(
+    schema: Schema, request: str, rank: Rank | None = None, known: Collection[str] = (), quoted: Collection[str] = ()
+) -> Grounded:
     """Ground the object schema of a tool's arguments in a request.
 
-    `rank` chooses between its pieces where an argument is described; `known` are the tool's own words.
+    `rank` chooses between its pieces where an argument is described; `known` are the tool's own words, and
+    `quoted` those of the requests in its description.
     """
     definitions = cast(Mapping[str, Schema], schema.get("$defs", {}))
     required = set(cast(Sequence[str], schema.get("required", ())))
     properties: dict[str, JSON] = {}
     missing: list[str] = []
-    values = 0
+    values = codes = 0
     for name, argument in cast(Mapping[str, Schema], schema.get("properties", {})).items():
         is_text = _is_plain_text(argument, definitions)
         if is_text:
             # An optional text is left out, since nothing tells that it was meant.
-            grounded = _ground_text(name, argument, request, rank, known) if name in required else None
+            grounded = _ground_text(name, argument, request, rank, known, quoted) if name in required else None
         else:
             grounded = _ground(name, _resolved(argument, definitions), request, definitions, name in required)
             grounded = _keep_side(name, grounded, request)
         if grounded is not None:
             properties[name] = grounded
             values += not is_text
+            codes += not is_text and "pattern" in _resolved(argument, definitions)
         elif name in required:
             missing.append(name)
     body: dict[str, JSON] = {
@@ -141,7 +147,7 @@ def ground(schema: Schema, request: str, rank: Rank | None = None, known: Collec
         "required": list(properties),
         "additionalProperties": False,
     }
-    return Grounded(body, tuple(missing), values)
+    return Grounded(body, tuple(missing), values, codes)
 
 
 def _keep_side(name: str, grounded: dict[str, JSON] | None, request: str) -> dict[str, JSON] | None:
@@ -162,16 +168,21 @@ def _ends_span(value: str, request: str) -> bool:
 
 
 def _ground_text(
-    name: str, argument: Schema, request: str, rank: Rank | None, known: Collection[str]
+    name: str,
+    argument: Schema,
+    request: str,
+    rank: Rank | None,
+    known: Collection[str],
+    quoted: Collection[str],
 ) -> dict[str, JSON] | None:
     """Ground a text in one piece of the request: all of it, the piece most like the description, or the longest."""
     described = str(argument.get("description", ""))
     if _ASKS_FOR_ALL.search(described):
         return _choice([request.strip(" ?.!")]) if request.strip() else None
     if is_korean(request) and _STATES_WHY.search(name):
-        statement = find_statement(request) or find_statement(VALUE.sub(",", request))
+        statement = find_statement(request) or find_statement(VALUE.sub(",", request), alone=True)
         return _choice([statement] if statement else [])
-    pieces = find_pieces(request, known)
+    pieces = find_pieces(request, known, quoted)
     if described and rank is not None and len(pieces) > 1:
         pieces = list(rank(f"{name.replace('_', ' ')}: {described}", pieces))
     return _choice(pieces[:1])

@@ -42,7 +42,7 @@ _PLACES = {"천": 1000, "백": 100, "십": 10}
 
 _COUNTER_WORDS = """
 명 분 사람 개 장 권 병 그릇 잔 봉지 봉 팩 마리 번 대 켤레 송이 시간 살 달 박스 상자 통 캔 벌 자리 판 줄 조각 쌍 접시 묶음 포기 알 모
-킬로그램 킬로 키로 그램 인분 박 회 주 끼 채 건 곡 팀 그루 바퀴 편
+킬로그램 킬로 키로 그램 인분 박 회 주 끼 채 건 곡 팀 그루 바퀴 편 포대 다발 자루 컵 세트
 """
 COUNTERS = _COUNTER_WORDS.split()
 """What stands behind a number and says what is counted."""
@@ -73,6 +73,9 @@ _LONE = {"월", "분", "회", "박", "일", "주", "명", "년"}
 _HALF = re.compile(
     r"(?<![가-힣])반\s*(?P<unit>킬로그램|킬로|키로|kg)|(?P<whole>\d+)\s*(?P<second>킬로그램|킬로|키로|kg)\s*반(?![가-힣])"
 )
+_HALF_OF = re.compile(
+    r"(?<![가-힣])반\s*(?P<counter>박스|상자|판|팩|통|병|모|마리|포기|접시|인분|컵|봉지)(?![가-힣]{2})"
+)
 _MONTHS = {"유": "6", "시": "10"}
 
 
@@ -86,10 +89,14 @@ def write_figures(text: str) -> str:
     """
     text = _WON.sub(_read_won, text)
     text = re.sub(
-        r"(?<![가-힣])(유|시)월(?=\s*[\d일이삼사오육칠팔구십초말])", lambda match: f"{_MONTHS[match[1]]}월", text
+        r"(?<![가-힣])(유|시)월(?=\s*(?:[\d일이삼사오육칠팔구십초말]|에|의|부터|까지|분|\Z)|\s)",
+        lambda match: f"{_MONTHS[match[1]]}월",
+        text,
     )
     text = _MEASURED.sub(_read_measured, text)
     text = _HALF.sub(_read_half, text)
+    text = re.sub(r"(?<![가-힣])반\s?시간(?![가-힣]{2})", "30 분", text)
+    text = _HALF_OF.sub(lambda match: f"0.5 {match['counter']}", text)
     text = _NATIVE.sub(_read_native, text)
     text = re.sub(r"(?<![\d.])(\d{1,2})\s*시간\s*반(?![가-힣])", r"\1.5 시간", text)
     text = _TOGETHER.sub(lambda match: f"{_ONES.get(match['ones'], 1)} 명", text)
@@ -127,9 +134,12 @@ def _is_one_of(digit: str, match: re.Match[str]) -> bool:
     behind = match.string[match.end() :]
     match match["unit"]:
         case "월":
-            return re.match(r"\s*[\d일이삼사오육칠팔구십]+\s*일", behind) is not None
+            # "이월" is what is carried over, too.
+            return digit not in "일이" or re.match(r"\s*[\d일이삼사오육칠팔구십]+\s*일", behind) is not None
         case "일":
             return re.search(r"\d\s*월\s*\Z", match.string[: match.start()]) is not None
+        case "분" if re.search(r"\d\s*시\s*\Z|[한두세네섯곱덟홉열]\s*시\s*\Z", match.string[: match.start()]):
+            return True
         case "주":
             return re.match(r"\s*(?:뒤|후|간|동안|치|더)", behind) is not None
         case _:

@@ -337,6 +337,17 @@ ASKED_NOUNS = frozenset(
     ]
 )
 """What is asked for or done, as a tool's name says it; never with what."""
+_DEED_WORDS = (
+    "부탁 방문 요청 신청 예약 등록 변경 접수 처리 청구 충전 결제 정지 해지 취소 주문 문의 확인 예매 반납 발급 납부"
+)
+DEEDS = frozenset(_DEED_WORDS.split())
+"""What somebody is asked to do; never with what."""
+_VERBS_ALONE_WORDS = """
+탈 갈 쓸 할 올 낼 될 먹을 마실 입을 받을 읽을 앉을 묵을 보낼 맡길 빌릴 찾을 탄 간 산 쓴 맡긴 빌린 보낸 받은 주문한 예약한 신청한 잃어버린
+놓고 두고 못 안 잘 자꾸 계속 갑자기 급한 급하게 빨리 다시 또 이제 방금 아까 수 나중에 나올 나온 올려 불러 필요한 가까운 근처 근처에 주변 주변에
+"""
+VERBS_ALONE = frozenset(_VERBS_ALONE_WORDS.split())
+"""Forms of verbs and adverbs that look like nouns, or stand beside the thing and are no part of it."""
 
 _GLOSSARY = {
     "calendar event meeting schedule appointment": "일정 캘린더 달력 스케줄 약속 회의 미팅",

@@ -16,7 +16,7 @@ VALUE = re.compile(
     r"|\b\d{1,2}:\d{2}(?::\d{2})?\b"
     r"|[\w.+-]+@[\w-]+\.[\w.]+"
     r"|[\w./-]*\w\.(?:md|txt|pdf|csv|json|html|docx?|xlsx?)\b"
-    r"|\b[A-Z]{1,6}-?\d+\b"
+    r"|\b[A-Z]{1,6}-?\d+\b|(?<!\d)\d{2,3}[가-힣]\d{4}(?!\d)"
     r"|(?<!\w)\d[\d.,]*\s*(?:kg|g|km|m|cm|lb|%|won|usd|krw|eur|dollars?|days?|weeks?|months?|nights?|hours?|minutes?|원|킬로|퍼센트|"
     rf"{'|'.join(COUNTERS)})?(?:\s*(?:이서|이요|이면|씩|짜리|어치|치|요|면|만|에|을|를|이|은|으로|로))?(?!\w)",
     re.IGNORECASE,
@@ -43,13 +43,17 @@ _PREPOSITION_WORDS = "to of for in on at by from with into about under over belo
 _PREPOSITIONS = frozenset(_PREPOSITION_WORDS.split())
 _VAGUE = frozenset(["정보", "내용", "내역", "현황"])
 """What stands behind a thing without saying more of it."""
+_PRICE_ENDINGS = ("비", "값", "료")
 _CLAUSE_END = re.compile(r"[,;:?!]+(?=\s|\Z)|\.(?=\s|\Z)|\n|\0")
 
 
-def find_pieces(request: str, known: Collection[str] = ()) -> list[str]:
-    """List the pieces, longest first, then their parts between prepositions; `known` are the tool's own words."""
+def find_pieces(request: str, known: Collection[str] = (), quoted: Collection[str] = ()) -> list[str]:
+    """List the pieces, longest first, then their parts between prepositions.
+
+    `known` are the tool's own words, `quoted` those of the requests in its description.
+    """
     if is_korean(request):
-        return _find_korean_pieces(request, known)
+        return _find_korean_pieces(request, known, quoted)
     stems = frozenset(map(stem, known))
     chunks = [chunk.split() for chunk in _CLAUSE_END.split(VALUE.sub("\0", request))]
     pieces = [piece for chunk in chunks if (piece := _trim(chunk, stems))]
@@ -60,13 +64,16 @@ def find_pieces(request: str, known: Collection[str] = ()) -> list[str]:
     return list(dict.fromkeys(" ".join(words).strip(_EDGES) for words in (*pieces, *parts)))
 
 
-def _find_korean_pieces(request: str, known: Collection[str]) -> list[str]:
+def _find_korean_pieces(request: str, known: Collection[str], quoted: Collection[str]) -> list[str]:
     clauses = [clause for clause in _CLAUSE_END.split(VALUE.sub("\0", request)) if clause.strip()]
     said = [found for clause in clauses for found in (find_message(clause), find_order(clause)) if found is not None]
     nouns = sorted((noun for clause in clauses for noun in find_nouns(clause)), key=len, reverse=True)
     names = frozenset(map(strip_particle, known))
     trimmed = [piece for noun in nouns if (piece := _trim_korean(noun, names))]
-    return list(dict.fromkeys([*said, *(trimmed or nouns)]))
+    own = names | frozenset(map(strip_particle, quoted))
+    # What else than the words of its own requests is said; those are a value only where nothing else is.
+    fresh = [piece for piece in trimmed if not all(word in own for word in piece.split())]
+    return list(dict.fromkeys([*said, *(fresh or trimmed)]))
 
 
 def _trim_korean(piece: str, names: Collection[str]) -> str:
@@ -76,13 +83,18 @@ def _trim_korean(piece: str, names: Collection[str]) -> str:
     ('김민수', '회원 정보')
     """
     words = piece.split()
-    while words and words[0] in names:
+    while words and _is_named(words[0], names):
         del words[0]
     end = len(words)
-    while end and (words[end - 1] in names or words[end - 1] in _VAGUE):
+    while end and (_is_named(words[end - 1], names) or words[end - 1] in _VAGUE):
         end -= 1
     # A vague word alone may be what is looked for.
-    return " ".join(words[:end] if any(word in names for word in words[end:]) else words)
+    return " ".join(words[:end] if any(_is_named(word, names) for word in words[end:]) else words)
+
+
+def _is_named(word: str, names: Collection[str]) -> bool:
+    """Return whether a word is one of these, also as what it costs: "택시비" is of "택시"."""
+    return word in names or (word[-1:] in _PRICE_ENDINGS and len(word) > 2 and word[:-1] in names)
 
 
 def stem(word: str) -> str:

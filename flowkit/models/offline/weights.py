@@ -40,7 +40,7 @@ class Weights:
 
     @property
     def is_here(self) -> bool:
-        """Whether it was fetched before; `fetch` had checked it then."""
+        """Return whether it was fetched before; `fetch` had checked it then."""
         return self.path.is_file()
 
     def fetch(self, progress: Progress | None = None) -> Path:

@@ -6,24 +6,30 @@ of earlier turns is left out, and the server asked once more.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from flowkit.codec import JSON
 from flowkit.errors import ModelError
 from flowkit.messages import AssistantMessage, ProviderData, Usage
 from flowkit.models.base import (
+    CallDelta,
+    CallDone,
     Delta,
     EndDelta,
     ErrorDelta,
     FinishDelta,
     ModelRequest,
     ProviderDelta,
+    TextDelta,
+    ThinkingDelta,
     UsageDelta,
 )
 from flowkit.models.wire.anthropic import AnthropicReader
 from flowkit.models.wire.anthropic_request import build_anthropic_body
 from flowkit.models.wire.anthropic_words import PAUSES
 from flowkit.models.wire.settings import Settings
+from flowkit.models.wire.tool_schemas import OwnNames, find_aliases
 
 MOST_PAUSES = 5
 """How often an answer is gone on with; a tool that never ends would pause for ever."""
@@ -39,12 +45,20 @@ class AnthropicAnswer:
         self._settings = settings
         self._request = request
         self._keeps_thinking = True
+        self._aliases = find_aliases(request.tools)
+        self._named: dict[int | None, Mapping[str, str]] = {}  # by call, where its arguments have aliases
+        self._own_names: dict[int | None, OwnNames] = {}
         self._reader = AnthropicReader()
         self._pauses = 0
         self._is_paused = False
         self._blocks: list[ProviderData] = []
         self._spent = Usage()  # by the requests before this one
         self._usage = Usage()
+
+    @property
+    def short_way(self) -> tuple[type, ...]:
+        """The kinds of deltas that are those of the whole answer as they are; nearly all deltas are of these."""
+        return (TextDelta, ThinkingDelta) if self._aliases else (TextDelta, CallDelta, ThinkingDelta)
 
     def make_body(self) -> dict[str, JSON]:
         """Make the body of the first request."""
@@ -79,6 +93,8 @@ class AnthropicAnswer:
     def take(self, delta: Delta) -> tuple[Delta, ...]:
         """Convert a delta of one body to deltas of the whole answer."""
         match delta:
+            case CallDelta() | CallDone() if self._aliases:
+                return self._give_own_names(delta)
             case UsageDelta():
                 self._usage = delta.usage
                 return (UsageDelta(self._spent + delta.usage) if self._pauses else delta,)
@@ -94,6 +110,19 @@ class AnthropicAnswer:
                 return ()
             case _:
                 return (delta,)
+
+    def _give_own_names(self, delta: CallDelta | CallDone) -> tuple[CallDelta | CallDone, ...]:
+        """Give the arguments of a call the names that its tool knows."""
+        names = self._aliases.get(delta.name or "")
+        if names is not None:
+            self._named[delta.slot] = names
+            self._own_names[delta.slot] = OwnNames(names)
+        if delta.arguments is None or delta.slot not in self._named:
+            return (delta,)
+        if isinstance(delta, CallDone):
+            return (replace(delta, arguments=OwnNames(self._named[delta.slot]).feed(delta.arguments)),)
+        own = self._own_names[delta.slot].feed(delta.arguments)
+        return (delta._replace(arguments=own or None),)
 
 
 def _text(item: ProviderData) -> str:

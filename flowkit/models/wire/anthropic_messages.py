@@ -30,6 +30,7 @@ from flowkit.messages import (
 )
 from flowkit.models.wire.settings import Settings
 from flowkit.models.wire.tool_media import explain_refusal, sort_media
+from flowkit.models.wire.tool_schemas import rename_arguments
 
 NO_RESULT = "no result"
 """What stands for a result that a conversation lacks; the server refuses a call without one."""
@@ -278,4 +279,4 @@ def _call(call: RequestedCall) -> Block:
     except ValueError:
         arguments = {}
     read: Mapping[str, JSON] = arguments if isinstance(arguments, dict) else {}
-    return {"type": "tool_use", "id": wire_id(call.id), "name": call.name, "input": dict(read)}
+    return {"type": "tool_use", "id": wire_id(call.id), "name": call.name, "input": rename_arguments(read)}

@@ -10,14 +10,9 @@ The cache matches from the front, in the order tools, instructions, messages, so
 holds the tools, too, and one at the end of the last message holds all of the conversation for the next turn. A mark
 finds what was kept up to 20 blocks before it: a turn with more blocks gets further marks.
 https://platform.claude.com/docs/en/build-with-claude/prompt-caching
-
-Convert schemas to the form that Anthropic enforces: every object closed, no recursion, few bounds.
-
-Constraints that the form lacks go into the description, and are still validated when the answer is read.
-https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
 from flowkit.codec import JSON, dumps
@@ -25,11 +20,13 @@ from flowkit.errors import ConfigurationError
 from flowkit.messages import SystemMessage, ToolSpec, UserMessage
 from flowkit.models.base import ModelRequest, NamedTool
 from flowkit.models.wire.anthropic_messages import begins_without_thinking, find_container, write_messages
+from flowkit.models.wire.anthropic_schema import close_schema, is_closed
 from flowkit.models.wire.anthropic_words import FILES_BETA, INTERLEAVED_BETA
 from flowkit.models.wire.claude_models import claude_rules, interleaves_by_beta
-from flowkit.models.wire.request_fields import limit_tokens, object_schema
+from flowkit.models.wire.request_fields import limit_tokens
 from flowkit.models.wire.settings import Settings
 from flowkit.models.wire.thinking import thinking_fields
+from flowkit.models.wire.tool_schemas import object_schema, rename_parameters
 
 LEAST_BUDGET = 1024
 """The smallest budget for thinking that is taken."""
@@ -145,7 +142,7 @@ def _write_system(request: ModelRequest, is_held: bool) -> list[JSON]:
 
 
 def _write_tool(tool: ToolSpec, settings: Settings) -> JSON:
-    schema = object_schema(tool.parameters)
+    schema = rename_parameters(object_schema(tool.parameters))
     written: dict[str, JSON] = {"name": tool.name, "description": tool.description, "input_schema": schema}
     if tool.strict and is_closed(schema):
         written["strict"] = True
@@ -294,98 +291,3 @@ def _count_marks(body: Block) -> int:
 
 def _is_marked(block: JSON) -> bool:
     return isinstance(block, dict) and "cache_control" in block
-
-
-_BOUNDS = frozenset(
-    (
-        "minimum",
-        "maximum",
-        "exclusiveMinimum",
-        "exclusiveMaximum",
-        "multipleOf",
-        "minLength",
-        "maxLength",
-        "maxItems",
-        "uniqueItems",
-        "minProperties",
-        "maxProperties",
-    )
-)
-"""Keywords that are refused; `minItems` is taken up to 1."""
-
-_MAPS = ("properties", "$defs", "definitions")
-
-
-def close_schema(schema: Mapping[str, JSON]) -> dict[str, JSON] | None:
-    """Close the schema as servers require; None where that would refuse values of it, as for a free dictionary."""
-    if _is_recursive(schema):
-        return None
-    try:
-        return _close(schema)
-    except _Open:
-        return None
-
-
-def is_closed(schema: Mapping[str, JSON]) -> bool:
-    """Return True if a schema is closed already, so a tool with it can be strict."""
-    return close_schema(schema) == dict(schema)
-
-
-class _Open(Exception):
-    """An object whose fields aren't known."""
-
-
-def _close(schema: Mapping[str, JSON]) -> dict[str, JSON]:
-    closed: dict[str, JSON] = {}
-    told: list[str] = []
-    for name, value in schema.items():
-        if name in _BOUNDS or (name == "minItems" and value not in (0, 1)):
-            told.append(f"{name}: {dumps(value).decode()}")
-        elif name in _MAPS and isinstance(value, dict):
-            closed[name] = {key: _close_value(inner) for key, inner in value.items()}
-        elif name in ("enum", "const", "default", "examples", "required"):
-            closed[name] = value
-        else:
-            closed[name] = _close_value(value)
-    if told:
-        closed["description"] = f"{closed.get('description') or ''} ({', '.join(told)})".strip()
-    if schema.get("type") == "object" or "properties" in schema:
-        if "properties" not in schema or schema.get("additionalProperties", False) is not False:
-            raise _Open
-        closed["additionalProperties"] = False
-    return closed
-
-
-def _close_value(value: JSON) -> JSON:
-    if isinstance(value, dict):
-        return _close(value)
-    return [_close_value(item) for item in value] if isinstance(value, list) else value
-
-
-def _is_recursive(schema: Mapping[str, JSON]) -> bool:
-    definitions = {
-        f"#/{place}/{name}": inner
-        for place in ("$defs", "definitions")
-        if isinstance(found := schema.get(place), dict)
-        for name, inner in found.items()
-    }
-    leads_to = {name: set(_references(inner)) for name, inner in definitions.items()}
-    if "#" in _references(cast(JSON, dict(schema))):
-        return True
-    reached = {name: set(names) for name, names in leads_to.items()}
-    for _ in reached:
-        for names in reached.values():
-            for name in tuple(names):
-                names |= leads_to.get(name, set())
-    return any(name in names for name, names in reached.items())
-
-
-def _references(value: JSON) -> Iterator[str]:
-    if isinstance(value, dict):
-        if isinstance(reference := value.get("$ref"), str):
-            yield reference
-        for inner in value.values():
-            yield from _references(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _references(inner)

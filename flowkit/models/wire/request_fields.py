@@ -99,11 +99,6 @@ def shorten_id(call_id: str, most: int) -> str:
     return f"{call_id[: most - 9]}_{hashlib.sha256(call_id.encode()).hexdigest()[:8]}"
 
 
-def object_schema(parameters: Mapping[str, JSON]) -> dict[str, JSON]:
-    """Return a tool's schema as servers accept it: several refuse one without `properties`."""
-    return {"type": "object", "properties": {}} | dict(parameters)
-
-
 NO_ANSWER = "(no answer)"
 """What the assistant says where its turn ended behind its tools' results."""
 

@@ -6,6 +6,7 @@ the terminal event count only if none was streamed, since some servers send it e
 Events of unknown kinds are ignored.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Literal
 
@@ -35,6 +36,8 @@ from flowkit.models.wire.reading import (
     read_usage,
 )
 from flowkit.models.wire.reasons import says_error
+
+logger = logging.getLogger("flowkit.models")
 
 _CALLS = ("function_call", "custom_tool_call")
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done")
@@ -76,6 +79,7 @@ class ResponsesReader(WireReader):
         self._kept: set[tuple[int | str, str]] = set()  # items that were told whole, by place and by id
         self._open_calls: set[int | None] = set()
         self._early: dict[int, list[Delta]] = {}  # arguments of calls whose item comes later
+        self._says_losses = True
         self._thoughts: dict[str, list[str]] = {}  # by place and field, as text: a place may be any JSON
 
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
@@ -276,12 +280,25 @@ class ResponsesReader(WireReader):
             fitting = (known for known in (own, words) if text.startswith(known) and words.endswith(known))
             if (known := next(fitting, None)) is not None and not self._is_shortened():
                 self._say(delta, slot, kind, text[len(known) :], deltas, part)
+            elif known is None:
+                self._note_loss(text, own, words)
             return
         # Whose events lead to no item, neither by index nor by id, is known by its words alone; so is a part whose
         # deltas named another place.
         is_placed = said is None and slot is not None and (slot >= 0 or (None, kind) not in self._said)
         if is_placed or not "".join(self._words).endswith(text):
             self._say(delta, slot, kind, text, deltas, part)
+
+    def _note_loss(self, text: str, *said: str) -> None:
+        """Log that a part ended with other words than its deltas had: the pieces that were shown can't be taken back."""
+        whole = "".join(text.split())
+        if self._says_losses and not any(whole in "".join(words.split()) for words in said):
+            self._says_losses = False  # the same words end their part and their item
+            logger.warning(
+                "an answer lost some of its text on the way: a part of %d characters arrived as %d",
+                len(text),
+                len(said[0]),
+            )
 
     def _is_shortened(self) -> bool:
         """Return True if events are missing, by their numbers: somebody has shortened a recording.

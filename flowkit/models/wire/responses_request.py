@@ -31,13 +31,13 @@ from flowkit.models.wire.request_fields import (
     is_strict,
     limit_tokens,
     may_name_format,
-    object_schema,
     put_schema_into_words,
     safe_arguments,
     shorten_id,
 )
 from flowkit.models.wire.settings import Settings
 from flowkit.models.wire.tool_media import explain_refusal, sort_media
+from flowkit.models.wire.tool_schemas import object_schema
 from flowkit.models.wire.vendors import family_of, is_openai_host, thinks
 
 LEAST_OUTPUT_TOKENS = 16

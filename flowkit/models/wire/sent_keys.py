@@ -12,7 +12,7 @@ from flowkit.masking import MASK
 from flowkit.models.base import Delta, ErrorDelta
 from flowkit.models.wire.settings import PLACEHOLDER_KEY, ModelServer
 
-_SHORTEST_KEY = 8
+SHORTEST_KEY = 8
 """What is shorter is a word like `none`, which a server's sentence may hold for other reasons."""
 _WORDS = ("auth", "key", "token", "secret", "cookie", "signature", "credential", "password")
 """What the name of a header or of a part of an address says of a secret."""
@@ -59,7 +59,7 @@ def find_keys(requests: Sequence[SentRequest], server: ModelServer) -> Sequence[
         sent.append(url.password)
     # `Bearer …`, `Basic …`
     keys = {value.rpartition(" ")[2] for value in sent} - {PLACEHOLDER_KEY}
-    return tuple(sorted((key for key in keys if len(key) >= _SHORTEST_KEY), key=len, reverse=True))
+    return tuple(sorted((key for key in keys if len(key) >= SHORTEST_KEY), key=len, reverse=True))
 
 
 def mask_keys(text: str, keys: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ part. `adapt` walks an annotation and puts a form of ours in their place; the fu
 
 import dataclasses
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Generator, Iterable, Mapping, Sequence
 from types import GenericAlias, NoneType, UnionType
 from typing import (
     Annotated,
@@ -84,7 +84,7 @@ def new_typed_dict(name: str, **options: Any) -> Any:
 
 
 class Adapter:
-    """Puts annotations in the form that pydantic takes; use one for all that end in one schema.
+    """Converts annotations to a form that pydantic accepts; use one adapter for all annotations of a schema.
 
     `forms` lets a type that holds itself, or stands in two parameters, meet its own form.
     """
@@ -107,20 +107,15 @@ class Adapter:
         arguments = get_args(annotation)
         if origin is re.Pattern and arguments == (bytes,):
             raise TypeError("JSON can't hold a pattern of bytes; take Pattern[str]")
+        if (origin or annotation) in (Generator, AsyncGenerator):
+            raise TypeError("JSON can't hold a generator; take Iterable or list")
         if (origin or annotation) in (Iterable, Collection):
             # pydantic would check the items of the first only when the function asks for them, and take no Collection.
             return self.adapt(list[arguments] if arguments else list, variables)
         if origin is None:
             return self._adapt_class(annotation, annotation, variables)
-        if origin is Annotated and arguments[0] is bytes and any(isinstance(i, EncodedBytes) for i in arguments[1:]):
-            return annotation  # pydantic's own Base64Bytes
         if origin is Annotated:
-            inner = self.adapt(arguments[0], variables)
-            if inner is arguments[0] and not any(isinstance(item, str) for item in arguments[1:]):
-                return annotation
-            # A bare text is a description; a `Field` behind it may say otherwise.
-            metadata = tuple(Field(description=item) if isinstance(item, str) else item for item in arguments[1:])
-            return Annotated[(inner, *metadata)]
+            return self._adapt_annotated(annotation, arguments, variables)
         if origin is Literal:
             return make_literal_exact(annotation)
         if is_named_tuple(origin) or is_typeddict(origin):
@@ -140,12 +135,23 @@ class Adapter:
             return GenericAlias(origin, adapted)
         return annotation.copy_with(adapted) if hasattr(annotation, "copy_with") else cast(Any, origin)[adapted]
 
+    def _adapt_annotated(self, annotation: Any, arguments: Sequence[Any], variables: Mapping[Any, Any] | None) -> Any:
+        inner, *metadata = arguments
+        if inner is bytes and any(isinstance(item, EncodedBytes) for item in metadata):
+            return annotation  # pydantic's own Base64Bytes
+        adapted = self.adapt(inner, variables)
+        if adapted is inner and not any(isinstance(item, str) for item in metadata):
+            return annotation
+        # A bare text is a description; a `Field` behind it may say otherwise.
+        fields = [Field(description=item) if isinstance(item, str) else item for item in metadata]
+        return Annotated[(adapted, *fields)]
+
     def _adapt_argument(self, argument: Any, variables: Mapping[Any, Any] | None) -> Any:
         # Literal's values and Callable's lists aren't annotations.
         return self.adapt(argument, variables) if _is_annotation(argument) else argument
 
     def _adapt_variable(self, variable: Any, bound: Mapping[Any, Any]) -> Any:
-        """Adapt a type variable by what stands for it, what it is by default, its bound, or its choice of types."""
+        """Adapt a type variable: to its argument, its default, its bound, or the union of its constraints."""
         if variable in bound:
             return bound[variable]
         if variable is Self:
@@ -223,7 +229,7 @@ class Adapter:
         return adapted
 
     def _adapt_dataclass(self, cls: Any) -> Any:
-        """Adapt a dataclass for what it holds; pydantic itself takes one that holds nothing to adapt."""
+        """Adapt a dataclass if one of its fields needs it; otherwise leave it to pydantic."""
         declared = [_Field(f.name, f.name, _default_of(f)) for f in dataclasses.fields(cls)]
         return self._adapt_record(cls, declared, is_taken=True)
 

@@ -23,10 +23,10 @@ from flowkit.tools.schema.repair import Repairer
 
 
 class Arguments(NamedTuple):
-    """What a function is called with; a named tuple, since one is made for each call and a frozen dataclass takes twice as long.
+    """The arguments of one call of a function; a named tuple, since one is made for each call and a frozen dataclass takes twice as long.
 
-    `values` have the annotated types, defaults filled in, without the `Context`. `repaired` tells what was read
-    otherwise than it was written, a short line each; `source` is the input after that, as text or as a dict.
+    `values` have the annotated types, defaults filled in, without the `Context`. `repaired` has a short
+    line for each value that was repaired; `source` is the input after that, as text or as a dict.
     """
 
     values: dict[str, Any]
@@ -246,7 +246,7 @@ def parse_arguments(tool: str, text: str | bytes, repaired: list[str]) -> dict[s
 
 
 class RefusedArguments(ToolArgumentsError):
-    """Keeps what was found, for a check that leaves some of it out."""
+    """Keeps the errors that were found, for a check that ignores some of them."""
 
     def __init__(self, tool: str, lines: Collection[str], found: tuple[Problem, ...]) -> None:
         super().__init__(tool, tuple(lines))

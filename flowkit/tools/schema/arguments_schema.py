@@ -64,7 +64,7 @@ class SchemaGenerator(GenerateJsonSchema):
         return generated
 
     def _tell_default(self, schema: core_schema.CoreSchema, default: Any) -> JsonSchemaValue:
-        """Return the default as its JSON; nothing when there is none: the parameter is then just optional."""
+        """Return the default as JSON; nothing if it has no JSON form: the parameter is then only optional."""
         if type(default) in _OBVIOUS:
             return {"default": default}
         whole = core_schema.definitions_schema(schema, self._definitions)
@@ -119,13 +119,16 @@ class SchemaGenerator(GenerateJsonSchema):
         if not issubclass(cls, enum.Flag):
             try:
                 return super().enum_schema(schema)
-            except PydanticSerializationError:
+            except (PydanticSerializationError, UnicodeDecodeError):
                 raise PydanticInvalidForJsonSchema(f"a value of {cls.__name__}") from None
         everything = 0
         for member in cls.__members__.values():
             everything |= member.value
         told = ", ".join(f"{member.value} {name}" for name, member in cls.__members__.items())
-        return {"type": "integer", "minimum": 0, "maximum": everything, "description": f"The sum of some of: {told}"}
+        generated = {"type": "integer", "minimum": 0, "description": f"The sum of some of: {told}"}
+        # An IntFlag keeps bits that have no name.
+        keeps_others = self.mode == "serialization" and issubclass(cls, enum.IntFlag)
+        return generated if keeps_others else {**generated, "maximum": everything}
 
     def literal_schema(self, schema: core_schema.LiteralSchema) -> JsonSchemaValue:
         generated = super().literal_schema(schema)
@@ -151,6 +154,9 @@ class SchemaGenerator(GenerateJsonSchema):
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
         generated = super().dict_schema(schema)
+        for pattern, values in generated.pop("patternProperties", {}).items():
+            # Said of the names, since other names would be free.
+            generated |= {"additionalProperties": values, "propertyNames": {"pattern": pattern}}
         names = self._key_names(schema.get("keys_schema", {"type": "str"}))
         return generated if names is None else {**generated, "propertyNames": names}
 
@@ -316,8 +322,13 @@ def build_parameters_schema(
         _blame(tool, parameters, error, lambda kind: generate(TypeAdapter(kind), "validation"))
     properties = cast(dict[str, Schema], schema.setdefault("properties", {}))
     for parameter in parameters:
-        told = properties.get(parameter.wire)
-        if told is not None and parameter.name in descriptions:
+        if parameter.name not in descriptions:
+            continue
+        holder, key = (schema, "additionalProperties") if parameter.kind == "extra" else (properties, parameter.wire)
+        told = holder.get(key)
+        if told is True:
+            told = holder[key] = {}
+        if isinstance(told, dict):
             told.setdefault("description", descriptions[parameter.name])
     ordered: Schema = {"type": "object", "properties": cast(JSON, properties)}
     return ordered | {key: value for key, value in schema.items() if key not in ("type", "properties")}

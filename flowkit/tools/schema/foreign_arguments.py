@@ -245,7 +245,7 @@ _RIGHT: Any = object()
 
 
 def leave_out_plain(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy the schema without what is right at a glance; the copy is right exactly if the schema is.
+    """Copy the schema without the parts that are obviously valid; the copy is valid exactly if the schema is.
 
     To check a schema by the schema of schemas takes half a millisecond for each property, and most properties are a
     type and a description.

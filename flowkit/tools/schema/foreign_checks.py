@@ -62,7 +62,7 @@ def make_validator(draft: Any, schema: Schema) -> Any:
 
 
 def read_scalar(holder: object, key: str | int, kinds: set[str]) -> str | None:
-    """Read a number or a truth value that came as text, in place, as functions do; what was done, None for others."""
+    """Read a number or a truth value that came as text, in place; return a description of the repair, None if there was none."""
     place = cast(dict[object, object], holder)
     try:
         value = place[key]

@@ -81,7 +81,7 @@ _REFUSALS = frozenset({"value_error", "assertion_error"})
 
 @dataclass(frozen=True, slots=True)
 class ExpectedValue:
-    """What may stand at a place, as far as the slips need it; `choices` with the name of each."""
+    """The values that are allowed at a place, as far as repairs need them; `choices` maps names to values."""
 
     has_default: bool
     takes_null: bool = False
@@ -131,7 +131,7 @@ def _read_container(text: str) -> tuple[object, str] | None:
 
 
 def find_choice(text: str, choices: Iterable[tuple[str, object]]) -> object:
-    """Find the one value that this text means, by name or spelling; None when there is none, or several."""
+    """Find the only value that this text can mean, by name or spelling; None if there is none, or more than one."""
     found = [
         choice
         for name, choice in choices

@@ -1,12 +1,12 @@
 """A tool's result as JSON, and the schema of it."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from datetime import date, time
 from enum import Enum
 from inspect import isawaitable, iscoroutine
 from os import PathLike, fspath
-from typing import Any, cast, get_args
+from typing import Any, cast, get_args, get_origin
 
 import orjson
 from pydantic import BaseModel, PydanticInvalidForJsonSchema, PydanticUserError, TypeAdapter, ValidationError
@@ -30,7 +30,8 @@ class ResultType:
     def __init__(self, annotation: Any, *, schema: Mapping[str, JSON] | None = None) -> None:
         """Take a schema that is given in place of the annotation's."""
         self.annotation = annotation
-        self._itself = annotation if any(annotation is kind for kind in _ITSELF) else None
+        self.own_json: type | None = next((kind for kind in _ITSELF if annotation is kind), None)
+        """The annotated type if its values are their own JSON, except for a text that isn't ASCII."""
         self._adapter: TypeAdapter[Any] | None = None
         self._schema: Schema | None = None if schema is None else dict(schema)
         self._is_read = schema is not None
@@ -50,11 +51,11 @@ class ResultType:
     def dump(self, tool: str, result: Any) -> JSON:
         """Convert the result to JSON.
 
-        Raises `ToolResultError` naming a type that can't be converted, or the place that isn't what the annotation says:
-        else whoever reads the result later, perhaps from the cache, would be the first to find out.
+        Raises `ToolResultError` naming a type that can't be converted, or the place that doesn't fit the
+        annotation; otherwise the error would appear only when the result is read later, perhaps from the cache.
         """
-        # A whole number or plain text is its own JSON, and most often what a tool gives.
-        if type(result) is self._itself and (self._itself is not str or result.isascii()):
+        # A whole number or plain text is its own JSON, and what most tools return.
+        if type(result) is self.own_json and (self.own_json is not str or result.isascii()):
             return result
         try:
             result = keep(result)
@@ -85,7 +86,7 @@ class ResultType:
         """
         if self.adapter is None:
             return value
-        return self.adapter.validate_json(dumps(value))
+        return _read_written(self.adapter, dumps(value))
 
     def _dump(self, tool: str, result: object) -> JSON:
         if self.adapter is not None:
@@ -97,7 +98,7 @@ class ResultType:
         value: JSON = to_jsonable_python(result, bytes_mode="base64", inf_nan_mode="constants", fallback=_to_plain)
         if self.adapter is not None:
             try:
-                self.adapter.validate_json(dumps(value))
+                _read_written(self.adapter, dumps(value))
             except ValidationError as misfit:
                 raise _refuse(tool, misfit, value) from misfit
         return value
@@ -108,7 +109,7 @@ class ResultType:
         Nothing else is looked at: a result may be written in another form than it is read, by a serializer of its own.
         """
         try:
-            adapter.validate_json(text)
+            _read_written(adapter, text)
         except ValidationError as misfit:
             if any(error["input"] is None and error["type"] != "extra_forbidden" for error in misfit.errors()):
                 raise _refuse(tool, misfit, value) from misfit
@@ -124,7 +125,7 @@ class ResultType:
         if self.annotation is MISSING or self.annotation is Any:
             return
         try:
-            adapter: TypeAdapter[Any] = TypeAdapter(Adapter().adapt(self.annotation))
+            adapter: TypeAdapter[Any] = TypeAdapter(Adapter().adapt(_as_kept(self.annotation)))
             self._schema = generate(adapter, "serialization")
             self._adapter = adapter
         except (
@@ -138,6 +139,17 @@ class ResultType:
         ):
             # An honest function may return what only its caller in Python understands; a call of it fails at the dump.
             return
+
+
+def _read_written(adapter: TypeAdapter[Any], text: bytes) -> Any:
+    """Read a result from the JSON that was written of it: a field may be read by an alias that it isn't written by."""
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as misfit:
+        try:
+            return adapter.validate_json(text, by_alias=True, by_name=True)
+        except ValidationError:
+            raise misfit from None
 
 
 def _refuse(tool: str, misfit: ValidationError, value: JSON) -> ToolResultError:
@@ -159,6 +171,12 @@ def keep(result: Any) -> Any:
     if not isinstance(result, Iterator) or hasattr(cast(object, result), "read"):
         return cast(Any, result)  # a file is an iterator too, and no result
     return list(cast(Iterator[Any], result))
+
+
+def _as_kept(annotation: Any) -> Any:
+    """Return the type of what `keep` returns for a result of this type."""
+    items = get_args(annotation)[:1]
+    return list[items] if items and get_origin(annotation) in (Iterator, Generator) else annotation
 
 
 def _say_not_awaited(tool: str, result: object) -> str:

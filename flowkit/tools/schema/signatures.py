@@ -10,8 +10,22 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import CodeType, FrameType, SimpleNamespace, UnionType
-from typing import Annotated, Any, ClassVar, Final, Literal, NotRequired, Required, Union, cast, get_args, get_origin
+from types import CodeType, FrameType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    NotRequired,
+    ParamSpecArgs,
+    ParamSpecKwargs,
+    Required,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
@@ -37,7 +51,7 @@ MISSING: Any = _Missing()
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter as a caller sees it; `kind` `extra` is `**name`, whose annotation is that of each value."""
+    """One parameter as a caller sees it; `kind` `extra` is `**name`, annotated with the type of each value."""
 
     name: str
     annotation: Any
@@ -120,6 +134,9 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str)
             may_be_left = declaration.default not in (CONTEXT, inspect.Parameter.empty)
             parameters.append(Parameter(declaration.name, Context, CONTEXT, kind, may_be_left))
             continue
+        if isinstance(annotation, ParamSpecArgs | ParamSpecKwargs):
+            problem = f"parameter {declaration.name!r} is that of a wrapper; write @functools.wraps(function) above it"
+            raise DefinitionError.about(name, problem, declaration.name)
         if _holds_context(annotation):
             raise DefinitionError.about(
                 name,
@@ -134,7 +151,7 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool, name: str)
 
 
 def _strip_qualifier(tool: str, parameter: str, annotation: Any) -> Any:
-    """Strip what a type checker alone reads of a parameter's annotation; refuse what belongs elsewhere."""
+    """Strip qualifiers that only type checkers read from a parameter's annotation; refuse those that aren't allowed there."""
     origin = get_origin(annotation) or annotation
     if origin in (Final, ReadOnly):
         return (*get_args(annotation), Any)[0]
@@ -147,7 +164,7 @@ def _strip_qualifier(tool: str, parameter: str, annotation: Any) -> Any:
 
 
 def _takes_positions(function: Any) -> bool:
-    """Return whether a wrapper takes less by name than what it wraps: `def inner(*args)`, or singledispatch."""
+    """Return whether a wrapper accepts fewer parameters by name than the wrapped function: `def inner(*args)`, or singledispatch."""
     if not hasattr(function, "__wrapped__"):
         return False
     try:
@@ -277,19 +294,25 @@ def _resolve_hints(function: Callable[..., Any], tool: str) -> dict[str, Any]:
     names = _local_names(target) if "<locals>" in getattr(target, "__qualname__", "") else {}
     try:
         return get_type_hints(target, localns=names or None, include_extras=True)
-    except Exception:  # noqa: BLE001  # whatever an annotation raises, it is told below with its parameter
+    except Exception:  # noqa: BLE001  # whatever an annotation raises, it is reported with its parameter
         pass
-    namespace = {**getattr(target, "__globals__", {}), **names}
+    return _resolve_each(annotations, {**getattr(target, "__globals__", {}), **names}, tool)
+
+
+def _resolve_each(annotations: Mapping[str, Any], namespace: dict[str, Any], tool: str) -> dict[str, Any]:
+    """Resolve annotations one by one; raises `DefinitionError` naming the parameter of one that can't be."""
+    hints: dict[str, Any] = {}
     for parameter, annotation in annotations.items():
-        holder = SimpleNamespace(__annotations__={parameter: annotation})
+        # As fields of a class, where Python also resolves the text of a qualifier, such as `Final[int]`.
+        holder = type("Holder", (), {"__annotations__": {parameter: annotation}})
         try:
-            get_type_hints(cast(Any, holder), globalns=namespace, include_extras=True)
+            hints |= get_type_hints(holder, globalns=namespace, localns={}, include_extras=True)
         except Exception as error:  # as above
             where = "the return annotation" if parameter == "return" else f"parameter {parameter!r}: annotation"
             raise DefinitionError.about(
                 tool, f"{where} {annotation!r} can't be resolved: {error}", parameter
             ) from error
-    return get_type_hints(target, globalns=namespace, include_extras=True)
+    return hints
 
 
 def _resolve_class_hints(cls: type[Any], tool: str) -> dict[str, Any]:
@@ -297,7 +320,12 @@ def _resolve_class_hints(cls: type[Any], tool: str) -> dict[str, Any]:
     written = {parameter.name: parameter.annotation for parameter in inspect.signature(cls).parameters.values()}
     written = {name: annotation for name, annotation in written.items() if not isinstance(annotation, str)}
     known = {name: annotation for name, annotation in written.items() if annotation is not inspect.Parameter.empty}
-    return known | _resolve_hints(cls.__init__, tool)
+    return known | _resolve_hints(find_constructor(cls), tool)
+
+
+def find_constructor(cls: type[Any]) -> Any:
+    """Return the method that has a class's parameters: `__init__`, or `__new__` where there is no other."""
+    return cls.__new__ if cls.__init__ is object.__init__ else cls.__init__
 
 
 def _local_names(function: Any) -> dict[str, Any]:

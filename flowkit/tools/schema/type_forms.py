@@ -38,7 +38,7 @@ def is_unpacked(annotation: Any) -> bool:
 
 
 def splice(arguments: Iterable[Any]) -> tuple[list[Any], int | None]:
-    """Put what is unpacked among a tuple's types in its place; return them, and where one stands that repeats.
+    """Splice unpacked tuples into a tuple's types; return the types, and the position of the one that repeats.
 
     >>> splice((int, Unpack[tuple[str, ...]], bool))
     ([<class 'int'>, <class 'str'>, <class 'bool'>], 1)
@@ -97,7 +97,10 @@ def make_literal_exact(annotation: Any, *, is_key: bool = False) -> Any:
     values = get_args(annotation)
     if all(type(value) is str or (value is None and not is_key) for value in values):
         return annotation
-    in_json = [to_jsonable_python(value) for value in values]
+    try:
+        in_json = [to_jsonable_python(value) for value in values]
+    except UnicodeDecodeError:
+        raise TypeError("JSON can't hold bytes that aren't text; take bytes") from None
     known = {dump_sorted(form): value for form, value in zip(in_json, values, strict=True)}
     if is_key:
         known = {dump_sorted(next(iter(to_jsonable_python({value: 0})))): value for value in values} | known
