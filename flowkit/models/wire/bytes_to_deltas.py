@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 import re
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 from flowkit.codec import JSON
 from flowkit.errors import ModelError, StreamError
-from flowkit.models.base import Delta, ModelRequest
+from flowkit.models.base import Delta, ErrorDelta, ModelRequest
 from flowkit.models.wire.anthropic_answer import AnthropicAnswer
 from flowkit.models.wire.call_formats import read_text_calls
 from flowkit.models.wire.chat import ChatReader
@@ -27,7 +28,7 @@ from flowkit.models.wire.chat_request import build_chat_body
 from flowkit.models.wire.reading import WireReader
 from flowkit.models.wire.responses import ResponsesReader
 from flowkit.models.wire.responses_request import build_responses_body
-from flowkit.models.wire.sent_keys import AnswerBytes, mask_errors
+from flowkit.models.wire.sent_keys import AnswerBytes, mask_error, mask_errors
 from flowkit.models.wire.settings import Settings, Timeout
 
 MAX_LEARNED = 1000
@@ -237,14 +238,16 @@ async def _read_on(
 
 async def _read(chunks: AsyncIterator[bytes], reader: WireReader, patience: Timeout) -> AsyncGenerator[Delta, None]:
     watch, keys = _Watch(patience), _keys_of(chunks)
+    deltas: Sequence[Delta]
     async for chunk in chunks:
         deltas = reader.feed(chunk)
-        mask_errors(deltas, keys)
         if watch.check(chunk, deltas):
             await asyncio.sleep(0)
         for delta in deltas:
+            if type(delta) is ErrorDelta:
+                mask_error(delta.error, keys)
             yield delta
-        deltas.clear()  # the next chunk may take minutes to come
+        deltas = ()  # the next chunk may take minutes to come
     deltas = reader.end()
     mask_errors(deltas, keys)
     for delta in deltas:
@@ -261,7 +264,9 @@ class _Watch:
     __slots__ = ("_clock", "_heard_s", "_patience", "_silence_s", "_size_bytes", "_turn_bytes")
 
     def __init__(self, patience: Timeout) -> None:
-        self._clock = asyncio.get_running_loop().time
+        now = asyncio.get_running_loop().time
+        # Asyncio's own clock is this function behind a method; it is asked for every chunk.
+        self._clock = time.monotonic if getattr(now, "__func__", None) is asyncio.BaseEventLoop.time else now
         self._patience = patience
         self._silence_s = patience.first_byte
         self._heard_s = self._clock()
@@ -273,17 +278,19 @@ class _Watch:
 
         Raises `StreamError` for a body that is too long, or that continues without content.
         """
-        self._size_bytes += len(chunk)
-        if self._size_bytes > MAX_BODY_BYTES:
+        size_bytes = self._size_bytes = self._size_bytes + len(chunk)
+        if size_bytes > MAX_BODY_BYTES:
             raise StreamError(f"the answer is longer than {MAX_BODY_BYTES} bytes")
         # Gateways send comments while they wait, which keep a connection's own time-out from ever passing.
+        # A local first: Python 3.11 remembers where an attribute is, but looks anew for one that is called at once.
+        clock = self._clock
         if deltas:
-            self._heard_s = self._clock()
+            self._heard_s = clock()
             self._silence_s = self._patience.between
-        elif self._clock() - self._heard_s > self._silence_s:
+        elif clock() - self._heard_s > self._silence_s:
             silence = f"the server said nothing for {self._silence_s:g} s but kept the line open"
             raise StreamError(silence, retryable=True)
-        if self._size_bytes < self._turn_bytes:
+        if size_bytes < self._turn_bytes:
             return False
-        self._turn_bytes = self._size_bytes + TURN_BYTES
+        self._turn_bytes = size_bytes + TURN_BYTES
         return True

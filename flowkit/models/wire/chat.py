@@ -59,10 +59,14 @@ class ChatReader(WireReader):
 
     def read_event(self, event: Mapping[str, JSON], event_type: bytes, deltas: list[Delta]) -> None:
         choices = event.get("choices")
-        usage = event.get("usage")
+        usage = event["usage"] if "usage" in event else None  # noqa: SIM401
         # Here and below, what few chunks have is first looked for by `in`: of `get`, a call, there would be six a chunk.
         has_error = "error" in event and event["error"]
-        if has_error or event_type in FAULT_TYPES or (not choices and usage is None and says_error(event)):
+        if (
+            has_error
+            or (event_type and event_type in FAULT_TYPES)
+            or (not choices and usage is None and says_error(event))
+        ):
             deltas.append(ErrorDelta(read_error(event.get("error")) if choices else read_error_event(event)))
         if isinstance(choices, list):
             for choice in choices:

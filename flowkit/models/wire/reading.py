@@ -120,7 +120,7 @@ class WireReader(ABC):
             except orjson.JSONDecodeError:
                 self._read_unusual(data, event_type, deltas)
                 continue
-            if event_type[:1] == b" ":  # no event of the server's
+            if event_type and event_type[:1] == b" ":  # no event of the server's
                 self._read_unusual(data, event_type, deltas)
             elif not isinstance(value, dict):
                 self._read_other(value, event_type, deltas)
