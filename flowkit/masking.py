@@ -20,7 +20,6 @@ NOTE_LENGTH = 80
 """How much of an early result its `call.progress` shows."""
 SHORTEST_ECHO = 4
 """Shorter secrets are too common as parts of words to be looked for in texts; a text that is one is masked."""
-
 LONG_ECHO = 6
 """Secrets of this length and more are looked for in arguments where none belongs."""
 
@@ -30,10 +29,10 @@ Step = str | int
 class SchemaPlace:
     """The secrets that a schema marks at one place of a value; made once per part of a schema, so it may contain itself."""
 
-    __slots__ = ("content", "fields", "holds", "is_secret", "items", "others", "takes_text")
+    __slots__ = ("content", "fields", "has_secret_names", "holds", "is_secret", "items", "others", "takes_text")
 
     def __init__(self) -> None:
-        self.is_secret = False
+        self.is_secret = self.has_secret_names = False
         self.takes_text = False
         self.holds = False
         """Whether it is secret, or has something below it that is."""
@@ -66,9 +65,8 @@ class SecretPlaces(Set[str]):
             root = SchemaPlace() if schema is None else _read_schema(schema)
             for name in self.names:
                 secret = SchemaPlace()
-                secret.is_secret = secret.holds = True
-                root.fields[name] = [secret]
-                root.holds = True
+                secret.is_secret = secret.holds = root.holds = True
+                root.fields[name] = [secret, *root.fields.get(name, ())]
             self._root = root
         return self._root
 
@@ -303,6 +301,8 @@ def _mask_below(value: object, places: list[SchemaPlace] | None) -> JSON:
 def _find(value: object, places: list[SchemaPlace] | None) -> Iterator[str]:
     if places is None or any(place.is_secret for place in places):
         yield from _list_texts(value)
+        if isinstance(value, Mapping) and any(place.has_secret_names for place in places or ()):
+            yield from _list_texts(list(cast("Mapping[object, object]", value)))
         content = [part for place in places or () for part in place.content]
         if content and isinstance(value, str):
             with suppress(ValueError):  # it is no JSON
@@ -394,7 +394,7 @@ class _SchemaPlaces:
         for name in ("additionalProperties", "unevaluatedProperties"):
             place.others += [self.read(part) for part in _one_schema(schema.get(name))]
         if any(self.read(part).is_secret for part in _one_schema(schema.get("propertyNames"))):
-            place.is_secret = True
+            place.is_secret = place.has_secret_names = True
         for name in ("items", "contains", "unevaluatedItems"):
             place.items += [self.read(part) for part in _one_schema(schema.get(name))]
         place.items += [self.read(part) for part in _list_schemas(schema.get("prefixItems"))]

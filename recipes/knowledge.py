@@ -25,9 +25,12 @@ from flowkit import CONTEXT, Agent, ConfigurationError, Context, DefaultModel, T
 from knowledge_encoder import AnswerEncoder
 from knowledge_index import Index, Passage, Update
 from knowledge_passages import is_document
+from knowledge_synonyms import find_synonyms
 
 CANDIDATES = 10
 """Passages that each search gives to the ranking."""
+SYNONYM_BONUS = 0.1
+"""What a passage gains that says a word of the query by another that means the same."""
 EXACT_WORD_BONUS = 0.5
 """What a passage gains that holds all names and codes of the query; likeness seldom differs by more."""
 COVER_BONUS = 0.25
@@ -196,12 +199,14 @@ def rank_passages(
     likeness = ctx.data.index.compare(query, list(candidates))
     covered = ctx.data.index.cover(query, list(candidates))
     exact = find_exact_words(query)
+    synonyms = find_synonyms(query)
     scored = [
         replace(
             passage,
             score=likeness.get(passage.id, 0.0)
             + COVER_BONUS * covered[passage.id]
-            + EXACT_WORD_BONUS * _share_of(exact, passage),
+            + EXACT_WORD_BONUS * _share_of(exact, passage)
+            + SYNONYM_BONUS * any(word in f"{passage.heading} {passage.text}" for word in synonyms),
         )
         for passage in candidates.values()
     ]

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from flowkit.models.offline.korean import find_nouns, is_korean
 from knowledge_passages import Section, Unreadable, is_document, read_sections
+from knowledge_synonyms import find_synonyms
 
 VERSION = 5
 """Of the tables, and of how documents are cut; an index of another version is made anew."""
@@ -27,6 +28,7 @@ DIMENSIONS = 512
 ANSWER_DIMENSIONS = 384
 ANSWER_WEIGHT = 4.0
 """The cosines of the second encoder differ by a quarter as much as those of the first."""
+SYNONYMS_AT_MOST = 4
 ANSWER_MIDDLE = 0.8
 """About the cosine of the second encoder for a question and a passage that have nothing to do with each other."""
 
@@ -191,7 +193,7 @@ class Index:
         """
         import numpy
 
-        (vector,) = self._embedder.embed([query])
+        vector = self._embedder.embed(_vary(query)).mean(axis=0)
         best = numpy.full(len(self._ids), -1.0, dtype="float32")
         numpy.maximum.at(best, self._sentence_places, self._sentences @ vector)
         likeness = (self._vectors @ vector + best) / 2
@@ -271,6 +273,15 @@ def find_terms(query: str) -> list[str]:
     # Quoted, a word can't be read as the full-text language, which a NUL would end.
     words = re.findall(r"\w[^\s\0]*\w|\w", write_terms(asked or query))
     return list(dict.fromkeys(word.replace('"', "") for word in words))
+
+
+def _vary(query: str) -> list[str]:
+    """List what is compared with the passages: the query, and of a Korean one its nouns with words that mean the same."""
+    if not is_korean(query):
+        return [query]
+    query = unicodedata.normalize("NFC", query)
+    nouns = [*find_nouns(query), *find_synonyms(query)[:SYNONYMS_AT_MOST]]
+    return [query, " ".join(nouns)] if nouns else [query]
 
 
 def write_terms(text: str) -> str:

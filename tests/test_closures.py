@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock, Mock
 
 import pytest
 from hypothesis import given
@@ -451,3 +452,50 @@ print([key_of(make("a")) for make in DURABLE])
 def test_durable_keys_are_the_same_in_every_process() -> None:
     found = print_under_seeds(PROGRAM)
     assert len(found) == 1
+
+
+def _answering(kind: str, db: str) -> object:
+    """Make an object that names another class than its own, or has an answer for every name."""
+
+    class Any_:
+        def __getattr__(self, name: str) -> str:
+            return db
+
+    class Acting:
+        def __init__(self, acts_as: type[object]) -> None:
+            object.__setattr__(self, "_acts_as", acts_as)
+
+        @property
+        def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # it only reads
+            return object.__getattribute__(self, "_acts_as")
+
+    match kind:
+        case "every name":
+            return Any_()
+        case "mock":
+            return Mock(return_value=db)
+        case "mock of a function":
+            return Mock(spec=key_of, return_value=db)
+        case "mock of a tool":
+            return MagicMock(spec=a_function(db))
+        case named:
+            return Acting({"function": type(key_of), "partial": functools.partial, "class": type, "int": int}[named])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("every name", "mock", "mock of a function", "mock of a tool"),
+        *("function", "partial", "class", "int"),
+    ],
+)
+def test_an_object_that_acts_as_something_else_stands_for_itself(kind: str) -> None:
+    held = [_answering(kind, "a"), _answering(kind, "b")]
+
+    def make(one: object) -> Tool[..., Any]:
+        return asking(lambda: one)
+
+    first, second, again = (key_of(make(one)) for one in (*held, held[0]))
+    assert first != second
+    assert again == first
+    assert first.startswith(HERE), "it isn't stored on disk"

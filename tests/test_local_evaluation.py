@@ -73,6 +73,19 @@ def test_most_requests_to_services_it_was_developed_with_go_to_the_right_tool(na
     assert right >= 0.9 * len(rows)
 
 
+@pytest.mark.parametrize(
+    ("said", "wanted"), [("부산까지 2 kg 보내면 얼마예요?", "부산"), ("울산 2 kg 얼마예요?", "울산")]
+)
+def test_a_value_that_a_docstring_quotes_is_taken_where_a_particle_marks_it(said: str, wanted: str) -> None:
+    parameters: dict[str, JSON] = {
+        "type": "object",
+        "properties": {"destination": {"type": "string"}},
+        "required": ["destination"],
+    }
+    grounded = ground(parameters, said, quoted=["부산까지", "2킬로", "얼마예요"])
+    assert grounded.schema["properties"] == {"destination": {"enum": [wanted]}}
+
+
 @pytest.mark.parametrize("said", ["010-1234-5678", "01012345678", "010 1234 5678", "010.1234.5678"])
 @pytest.mark.parametrize(
     ("pattern", "wanted"), [(r"^01\d-\d{4}-\d{4}$", "010-1234-5678"), (r"^\d{11}$", "01012345678")]

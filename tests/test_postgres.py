@@ -28,6 +28,7 @@ from flowkit.events import CallFinished, CallStarted, EventLog, TextDelta
 from flowkit.journal import Journal, Retry, RunJournal, migrate
 from flowkit.journal.postgres.address import read_address
 from flowkit.journal.postgres.link import PostgresLink
+from flowkit.journal.postgres.listening import Bell
 from flowkit.journal.postgres.schema import VERSION
 from flowkit.journal.postgres.session import Session, may_pass
 from flowkit.journal.postgres.texts import MANY, array, bind, literal
@@ -559,6 +560,28 @@ def test_a_page_that_follows_is_woken_by_the_database(postgres_journal: str, is_
             await run.close()
 
     asyncio.run(main())
+
+
+def test_who_writes_doesnt_wait_until_those_who_follow_are_told(
+    postgres_journal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_written = threading.Event()
+    told: list[bool] = []
+    ring = Bell.ring_if_due
+
+    def ring_late(bell: Bell) -> None:
+        told.append(is_written.wait(60))
+        ring(bell)
+
+    async def main() -> None:
+        with opened(postgres_journal) as journal:
+            run = await journal.open_run("r", name="n")
+            await run.finish("done")
+            is_written.set()
+
+    monkeypatch.setattr(Bell, "ring_if_due", ring_late)
+    asyncio.run(main())
+    assert told == [True]
 
 
 def test_who_stops_following_leaves_nothing_behind(postgres_journal: str) -> None:

@@ -13,13 +13,13 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, Json, Secret, SecretBytes, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, Json, Secret, SecretBytes, SecretStr, field_validator
 from typing_extensions import TypedDict
 
 from flowkit import events
 from flowkit.agent import Agent
 from flowkit.cache import DiskCache
-from flowkit.codec import dumps
+from flowkit.codec import JSON, dumps
 from flowkit.context import CONTEXT, Context
 from flowkit.errors import DefinitionError, InDoubt, RecipeFileError, ToolArgumentsError, ToolError
 from flowkit.executor import Approve
@@ -776,3 +776,26 @@ def test_input_of_a_recipe_file_that_is_or_becomes_a_secret_is_refused_with_its_
     file.write_text(f"recipe: login\ninputs: {{{inputs}}}\nsteps:\n  a: {used}\n")
     with pytest.raises(RecipeFileError, match=refused):
         load_recipe(file, tools=[log_in_with, find_password])
+
+
+class TypedExtra(BaseModel):
+    __pydantic_extra__: dict[str, SecretStr]  # pyright: ignore[reportIncompatibleVariableOverride]
+    model_config = ConfigDict(extra="allow")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"), [(dict[SecretStr, int], {"hunter2-한글": 1}), (TypedExtra, {"any": "hunter2-한글"})]
+)
+def test_secret_names_of_a_dict_and_typed_extra_fields_are_masked_where_they_are_repeated(
+    annotation: Any, value: JSON
+) -> None:
+    async def keep(entry: Any) -> str:
+        """Keep an entry."""
+        return f"kept {value}"
+
+    keep.__annotations__["entry"] = annotation
+    keeping = tool(effect="write")(keep)
+    agent = Agent(ScriptedModel([[call("keep", entry=value)], "Done."]), tools=[keeping], cache=False)
+    result = agent.run_sync("Go.")
+    assert result.calls[0].state == "finished"
+    assert "hunter2-한글" not in repr(result.calls)

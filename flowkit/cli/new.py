@@ -68,7 +68,13 @@ TEMPLATES: Mapping[Name, Template] = {
         ('flowkit chat {app} "Where is my order?"', "flowkit run {app} order_id=ORD-1002"),
     ),
     "knowledge": Template(
-        ("knowledge.py", "knowledge_encoder.py", "knowledge_index.py", "knowledge_passages.py"),
+        (
+            "knowledge.py",
+            "knowledge_encoder.py",
+            "knowledge_index.py",
+            "knowledge_passages.py",
+            "knowledge_synonyms.py",
+        ),
         "knowledge_test.py",
         "an agent and recipes that search a folder of documents",
         ('flowkit run {app}:search query="…" --data documents=FOLDER',),

@@ -137,6 +137,9 @@ class JournalLog:
                 job.fail(error)
         for job in jobs:
             job.settle()
+        if written:
+            # Only now: nobody who writes waits for those who follow.
+            self.store.announce()
 
     def _renew(self) -> None:
         self._held.notice_fork()

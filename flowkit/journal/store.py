@@ -293,6 +293,10 @@ class JournalStore(Protocol):
         """Return the amount spent from a budget; 0 without an entry."""
         ...
 
+    def announce(self) -> None:
+        """Wake those who follow runs that were written, where the store can; call it when the writers know of it."""
+        ...
+
     def renew(self) -> None:
         """Renew this process's lease, and write pending releases."""
         ...

@@ -95,7 +95,6 @@ _hidden = _Hidden()
 
 CONNECTION_CLOSED = -32000
 INVALID_REQUEST = -32600
-METHOD_NOT_FOUND = -32601
 INTERNAL_ERROR = -32603
 UNREADABLE = -32098
 """Ours: an answer came, and isn't one of the protocol."""

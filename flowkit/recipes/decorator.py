@@ -287,26 +287,7 @@ def trace(name: str, description: str, function: Callable[..., Any], signature: 
         raise DefinitionError(f"recipe {name!r}: input {secret!r} is a secret; hand it on in the run's data")
     output = output_of_type(name, signature.returns)
     scope = Scope("")
-    refs = {
-        parameter.name: Ref(
-            Symbol(
-                INPUTS,
-                (parameter.name,),
-                parameter.name,
-                scope,
-                lambda path: find_problem(interface.parameters, path),
-            )
-        )
-        for parameter in signature.parameters
-    }
-    token = open_scopes.set((scope,))
-    file_token = traced_file.set(getattr(getattr(function, "__code__", None), "co_filename", None))
-    try:
-        positional, named = signature.bind(refs)
-        value = operand(function(*positional, **named))
-    finally:
-        open_scopes.reset(token)
-        traced_file.reset(file_token)
+    value = _run_traced(function, signature, scope, interface)
     plan = RecipePlan(
         name,
         description,
@@ -324,12 +305,35 @@ def trace(name: str, description: str, function: Callable[..., Any], signature: 
         nestings=scope.nested,
         annotations={"return": signature.returns} | {p.name: p.annotation for p in signature.parameters},
     )
+    _check_plan(plan)
+    return plan
+
+
+def _run_traced(function: Callable[..., Any], signature: Signature, scope: Scope, interface: AnyTool) -> object:
+    """Run the function with a `Ref` for each input; its steps gather in the scope. Return what it returned."""
+
+    def make_ref(name: str) -> Ref:
+        return Ref(Symbol(INPUTS, (name,), name, scope, lambda path: find_problem(interface.parameters, path)))
+
+    refs = {parameter.name: make_ref(parameter.name) for parameter in signature.parameters}
+    token = open_scopes.set((scope,))
+    file_token = traced_file.set(getattr(getattr(function, "__code__", None), "co_filename", None))
+    try:
+        positional, named = signature.bind(refs)
+        return operand(function(*positional, **named))
+    finally:
+        open_scopes.reset(token)
+        traced_file.reset(file_token)
+
+
+def _check_plan(plan: RecipePlan[Any]) -> None:
+    """Raise an error for a circle, an argument that no step fills, or a secret among the inputs."""
     _ = plan.graph
+    name = plan.name
     for missing in find_missing_values(plan.body, plan.tools):
         raise DefinitionError(f"recipe {name!r}: {missing}", tool=missing.step, parameter=missing.argument)
     for secret in find_secret_inputs(plan.body, plan.tools):
         raise DefinitionError(f"recipe {name!r}: {secret}", tool=secret.step, parameter=secret.argument)
-    return plan
 
 
 def order_nodes(nodes: list[Node], final_ids: list[str]) -> tuple[Node, ...]:

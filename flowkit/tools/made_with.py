@@ -118,6 +118,8 @@ class _Walk:
         if place is not None:
             return ["again", place]
         self._entered[id(value)] = len(self._entered)
+        if not _tells_its_class(value):
+            return self._object(value)
         try:
             return self._identify_new(value)
         except NotKeyable:
@@ -143,7 +145,8 @@ class _Walk:
                 return self._class(cast("type[object]", value))
             case tuple() | frozenset() if type(cast(object, value)) in (tuple, frozenset):
                 return self._collection(cast("tuple[object, ...] | frozenset[object]", value))
-            case _ if isinstance(value, IdentifiedTool):
+            # Its class first: an object that has an answer for every name, such as a mock or a proxy, is no tool.
+            case _ if hasattr(cast("type[object]", type(value)), "code_parts") and isinstance(value, IdentifiedTool):
                 return self._tool(value)
             case _ if value is CONTEXT:
                 return ["context"]
@@ -265,6 +268,14 @@ def _can_be_imported(found: type[object]) -> bool:
     for name in found.__qualname__.split("."):
         place = getattr(place, name, None)
     return place is found
+
+
+def _tells_its_class(value: object) -> bool:
+    """Return whether an object says of which class it is: a mock or a proxy names another, and acts as one of it."""
+    try:
+        return value.__class__ is type(value)
+    except Exception:  # noqa: BLE001  # a proxy whose object is gone, or anybody's code
+        return False
 
 
 def _find_local_classes(annotation: Any) -> Iterable[type[object]]:

@@ -114,7 +114,7 @@ NOTIFY_S = 0.1
 
 
 class Bell:
-    """Collects the runs with new events, and announces them at most once per `NOTIFY_S`.
+    """Collects the runs with new events, and announces them at most once per `NOTIFY_S`, or when one ends.
 
     Never notify inside the transaction that writes: from the notification to the end of the commit the server holds a
     lock that all notifying transactions share, and a durable commit waits for the disk.
@@ -124,15 +124,18 @@ class Bell:
         self._session = session
         self._runs: set[int] = set()
         self._rung = 0.0
+        self._has_end = False
 
     def add(self, written: Iterable[Changes]) -> None:
-        """Announce these runs soon, or immediately if one ended."""
-        is_end = False
+        """Collect these runs."""
         for changes in written:
             if changes.events or changes.ending is not None:
                 self._runs.add(changes.run)
-                is_end = is_end or changes.ending is not None
-        if is_end or time.monotonic() >= self._rung + NOTIFY_S:
+                self._has_end = self._has_end or changes.ending is not None
+
+    def ring_if_due(self) -> None:
+        """Announce what was added, if one ended or the time has come."""
+        if self._has_end or time.monotonic() >= self._rung + NOTIFY_S:
             self.ring()
 
     def ring(self) -> None:
@@ -140,6 +143,7 @@ class Bell:
         if not self._runs:
             return
         runs, self._runs = self._runs, set()
+        self._has_end = False
         self._rung = time.monotonic()
         told = "; ".join(bind("SELECT pg_notify(%s, %s)", CHANNEL, str(run)) for run in sorted(runs))
         try:

@@ -181,6 +181,9 @@ class PostgresStore:
         rows = self._read(lambda link: link.run(found, 30.0))
         return rows[0][0][0] if rows[0] else 0.0
 
+    def announce(self) -> None:
+        self._bell.ring_if_due()
+
     def renew(self) -> None:
         self._bell.ring()
         held, unreleased = self._held.tokens, dict(self._held.unreleased)
@@ -206,7 +209,7 @@ class PostgresStore:
         number = self._read(lambda link: self._reader.find(link, place))
         if number is None:
             return False
-        is_removed = self._write(lambda link: self._remove(link, number))
+        is_removed = self._write(lambda link: self._upkeep.remove(link, f"id = {number}")) == 1
         if not is_removed and self._read(lambda link: self._reader.find(link, place)) is not None:
             raise RunBusy(f"run {place.run_id!r} is driven by another process")
         return is_removed
@@ -352,12 +355,6 @@ class PostgresStore:
                 " the last that it got is lost, and such a write may run again; synchronous_standby_names prevents that",
                 self.name,
             )
-
-    def _remove(self, link: PostgresLink, number: int) -> bool:
-        try:
-            return self._upkeep.remove(link, f"id = {number}") == 1
-        finally:
-            link.roll_back()
 
     def _notice_fork(self) -> None:
         if self._pid != os.getpid():

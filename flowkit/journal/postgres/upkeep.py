@@ -52,6 +52,12 @@ class PostgresUpkeep:
 
     def remove(self, link: PostgresLink, condition: str) -> int:
         """Remove the runs matching this condition that have no driver, and the runs that their calls started; return how many."""
+        try:
+            return self._remove(link, condition)
+        finally:
+            link.roll_back()
+
+    def _remove(self, link: PostgresLink, condition: str) -> int:
         (rows,) = link.run(
             f"{begin(durable=True)}; SELECT id FROM flowkit.run WHERE {condition} AND NOT {self._reader.is_driven}"
             f" ORDER BY id LIMIT {RUNS_AT_ONCE} FOR UPDATE SKIP LOCKED",
@@ -78,7 +84,7 @@ class PostgresUpkeep:
             condition += f" AND status IN {OVER}"
         count = RUNS_AT_ONCE
         while count == RUNS_AT_ONCE:
-            count = self._session.attempt(lambda link: self._removing(link, condition))
+            count = self._session.attempt(lambda link: self.remove(link, condition))
             yield count
 
     def prune_events(self, older_than_s: float) -> Iterator[int]:
@@ -133,9 +139,3 @@ class PostgresUpkeep:
                 f"the journal {self._address.name!r}: days of events are removed by the role that owns the tables, which"
                 " is the one that ran `flowkit journal migrate`"
             ) from None
-
-    def _removing(self, link: PostgresLink, condition: str) -> int:
-        try:
-            return self.remove(link, condition)
-        finally:
-            link.roll_back()

@@ -189,6 +189,9 @@ class SqliteStore:
         """Return the amount spent from a budget."""
         return self._transactions.read(lambda connection: read_spent(connection, key))
 
+    def announce(self) -> None:
+        """Do nothing: who follows a file polls it."""
+
     def renew(self) -> None:
         held = list(self._holding.runs.tokens.items())
         unreleased = list(self._holding.runs.unreleased.items())

@@ -72,8 +72,13 @@ def _find_korean_pieces(request: str, known: Collection[str], quoted: Collection
     trimmed = [piece for noun in nouns if (piece := _trim_korean(noun, names))]
     own = names | frozenset(map(strip_particle, quoted))
     # What else than the words of its own requests is said; those are a value only where nothing else is.
-    fresh = [piece for piece in trimmed if not all(word in own for word in piece.split())]
+    fresh = [piece for piece in trimmed if not all(word in own for word in piece.split()) or _is_placed(piece, request)]
     return list(dict.fromkeys([*said, *(fresh or trimmed)]))
+
+
+def _is_placed(piece: str, request: str) -> bool:
+    """Return whether a particle of place says that the piece is a value: "부산까지"."""
+    return re.search(rf"{re.escape(piece)}(?:까지|에서|으로|로|에게|한테|에)(?![가-힣])", request) is not None
 
 
 def _trim_korean(piece: str, names: Collection[str]) -> str:

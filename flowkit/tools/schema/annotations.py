@@ -114,15 +114,8 @@ class Adapter:
             return self.adapt(list[arguments] if arguments else list, variables)
         if origin is None:
             return self._adapt_class(annotation, annotation, variables)
-        if origin is Annotated and arguments[0] is bytes and any(isinstance(i, EncodedBytes) for i in arguments[1:]):
-            return annotation  # pydantic's own Base64Bytes
         if origin is Annotated:
-            inner = self.adapt(arguments[0], variables)
-            if inner is arguments[0] and not any(isinstance(item, str) for item in arguments[1:]):
-                return annotation
-            # A bare text is a description; a `Field` behind it may say otherwise.
-            metadata = tuple(Field(description=item) if isinstance(item, str) else item for item in arguments[1:])
-            return Annotated[(inner, *metadata)]
+            return self._adapt_annotated(annotation, arguments, variables)
         if origin is Literal:
             return make_literal_exact(annotation)
         if is_named_tuple(origin) or is_typeddict(origin):
@@ -141,6 +134,17 @@ class Adapter:
         if isinstance(annotation, GenericAlias):
             return GenericAlias(origin, adapted)
         return annotation.copy_with(adapted) if hasattr(annotation, "copy_with") else cast(Any, origin)[adapted]
+
+    def _adapt_annotated(self, annotation: Any, arguments: Sequence[Any], variables: Mapping[Any, Any] | None) -> Any:
+        inner, *metadata = arguments
+        if inner is bytes and any(isinstance(item, EncodedBytes) for item in metadata):
+            return annotation  # pydantic's own Base64Bytes
+        adapted = self.adapt(inner, variables)
+        if adapted is inner and not any(isinstance(item, str) for item in metadata):
+            return annotation
+        # A bare text is a description; a `Field` behind it may say otherwise.
+        fields = [Field(description=item) if isinstance(item, str) else item for item in metadata]
+        return Annotated[(adapted, *fields)]
 
     def _adapt_argument(self, argument: Any, variables: Mapping[Any, Any] | None) -> Any:
         # Literal's values and Callable's lists aren't annotations.

@@ -74,6 +74,10 @@ def _list_parts(kind: Any) -> Iterator[Any]:
                 yield SecretStr
         if kind.model_config.get("json_schema_extra") is not None:
             yield SecretStr
+        if kind.model_config.get("extra") == "allow":
+            for part in _list_bases(kind):
+                extra = vars(part).get("__annotations__", {}).get("__pydantic_extra__")
+                yield SecretStr if isinstance(extra, str) else extra  # an annotation as text may name anything
     elif is_dataclass(kind):
         hints = get_type_hints(kind, include_extras=True)
         yield from (hints[field.name] for field in fields(kind))
@@ -82,3 +86,9 @@ def _list_parts(kind: Any) -> Iterator[Any]:
         yield from (hints.get(field.name) for field in cast(Any, kind).__attrs_attrs__)
     elif is_typeddict(kind) or (issubclass(cast(type, kind), tuple) and hasattr(kind, "_fields")):
         yield from get_type_hints(kind, include_extras=True).values()
+        yield getattr(kind, "__extra_items__", None)
+
+
+def _list_bases(model: type[BaseModel]) -> list[type]:
+    """List a model's classes, without pydantic's own."""
+    return [part for part in model.__mro__ if part is not BaseModel and issubclass(part, BaseModel)]
