@@ -44,6 +44,18 @@ def test_tool_and_agent_say_what_they_are() -> None:
     assert "get_note" in show(agent)["text/plain"]
 
 
+def test_tool_shows_its_parameters_in_words() -> None:
+    @tool
+    def find(words: str, limit: int = 10) -> str:
+        """Find pages."""
+        return words * limit
+
+    shown = find._repr_mimebundle_()["text/plain"]  # pyright: ignore[reportPrivateUsage] (the protocol's name)
+
+    assert "\n  words: string" in shown
+    assert "\n  limit?: integer, default 10" in shown
+
+
 def test_run_is_a_timeline_and_result_has_its_calls_and_nothing_of_them_is_markup() -> None:
     async def go() -> tuple[dict[str, str], dict[str, str]]:
         agent = Agent(ScriptedModel([[call("get_note", order_id="1")], "<b>Done</b>"]), tools=[get_note])
