@@ -515,13 +515,12 @@ def test_numbers_that_a_promoted_standby_gives_again_are_passed_over() -> None:
 
 
 def test_a_submitted_run_survives_a_crash_of_the_server_after_its_process_has_ended() -> None:
-    with own_server({"wal_writer_delay": "10s"}) as (server, address):
-        with opened(address) as journal:
-            asyncio.run(submit(noted, run_id="r", journal=journal))
-            server.restart("immediate")
-            # What this journal would write again isn't: its process may have ended.
-            with opened(address) as other:
-                assert [run.run_id for run in other.runs(status="queued")] == ["r"]
+    with own_server({"wal_writer_delay": "10s"}) as (server, address), opened(address) as journal:
+        asyncio.run(submit(noted, run_id="r", journal=journal))
+        server.restart("immediate")
+        # What this journal would write again isn't: its process may have ended.
+        with opened(address) as other:
+            assert [run.run_id for run in other.runs(status="queued")] == ["r"]
 
 
 @pytest.mark.parametrize("level", ["notice", "error"])
