@@ -305,6 +305,12 @@ def test_an_overload_is_asked_again_and_told_with_its_number() -> None:
     assert caught.value.limits == {"anthropic-ratelimit-requests-remaining": "0"}
 
 
+@pytest.mark.parametrize("address", ["https://gw.example/anthropic", "https://gw.example/anthropic/v1/"])
+def test_a_query_of_the_base_url_stays_behind_the_version(address: str) -> None:
+    model = AnthropicModel("claude-sonnet-5", base_url=f"{address}?tenant=a", api_key="k")
+    assert model.base_url == "https://gw.example/anthropic/v1?tenant=a"
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "words"),
     [

@@ -8,6 +8,7 @@ import time
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -385,6 +386,20 @@ def test_azures_older_addresses_name_the_deployment() -> None:
         [request] = server.requests
     assert request.path == "/openai/deployments/gpt-4.1/chat/completions?api-version=2024-10-21"
     assert request.headers["api-key"] == "k"
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_query_of_the_base_url_stays_behind_the_path(slash: str) -> None:
+    """A gateway's address may name a version or a tenant there."""
+    with ScriptedServer([chat("Hi"), chat("Hi")]) as server:
+        address = f"{server.base_url}{slash}?api-version=2&tenant=a%20b"
+        asyncio.run(ask(OpenAIModel("m", base_url=address, api_key="k")))
+        azure = address.replace("/v1", "")
+        asyncio.run(ask(OpenAIModel("gpt-4.1", base_url=azure, api_key="k", api_version="2024-10-21")))
+        plain, deployed = server.requests
+    assert plain.path in (f"/v1/chat/completions?api-version=2&tenant=a{space}b" for space in ("+", "%20"))
+    assert deployed.path.startswith("/openai/deployments/gpt-4.1/chat/completions?")
+    assert parse_qs(urlsplit(deployed.path).query) == {"api-version": ["2024-10-21"], "tenant": ["a b"]}
 
 
 def test_many_streams_at_once_each_get_their_own_answer() -> None:

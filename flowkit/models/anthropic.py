@@ -34,6 +34,7 @@ from flowkit.models.wire.settings import (
     as_timeout,
     fixed_headers,
     headers_of,
+    split_query,
 )
 from flowkit.models.wire.thinking import Thinking
 from flowkit.models.wire.tool_media import refuse_sound, tell_refused
@@ -213,11 +214,11 @@ def _find_server(
     found_url = found_url or ANTHROPIC_URL
     if not found_url.startswith(("http://", "https://")):
         raise ConfigurationError(f"the base URL has to begin with http:// or https://, as in {ANTHROPIC_URL}")
-    plain = found_url.rstrip("/")
+    plain, query = split_query(found_url)
     # The vendor's package adds the version, so addresses are told without it.
     full = plain if plain.endswith("/v1") else f"{plain}/v1"
     return (
-        full,
+        f"{full}?{query}" if query else full,
         found_key or PLACEHOLDER_KEY,
         auth or ("bearer" if is_host(full, "amazonaws.com", "api.aws") else "x-api-key"),
     )

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from urllib.parse import parse_qsl, urlencode
 from weakref import WeakKeyDictionary
 
 import httpx2
@@ -19,7 +20,7 @@ import openai
 
 from flowkit.errors import ConfigurationError
 from flowkit.models.wire.sent_keys import says_secret
-from flowkit.models.wire.settings import PLACEHOLDER_KEY, ModelServer
+from flowkit.models.wire.settings import PLACEHOLDER_KEY, ModelServer, split_query
 
 
 @dataclass(slots=True)
@@ -38,8 +39,9 @@ class ServerClient:
         """Return the address of a path below the base URL; parsed once, since that costs as much as sending a header."""
         url = self._urls.get(path)
         if url is None:
-            base = self.package.base_url
-            url = self._urls[path] = base.copy_with(raw_path=base.raw_path + path.removeprefix("/").encode())
+            base, query = self.package.base_url, urlencode(self.package.default_query)
+            raw = base.raw_path + path.removeprefix("/").encode() + (f"?{query}".encode() if query else b"")
+            url = self._urls[path] = base.copy_with(raw_path=raw)
         return url
 
 
@@ -108,9 +110,13 @@ def _make_package_client(
 ) -> openai.AsyncOpenAI:
     # A function gives the key with each request, so that a new one needs no new connection.
     api_key = server.api_key if isinstance(server.api_key, str) else PLACEHOLDER_KEY
+    # The package would append a request's path to the query.
+    base_url, query = split_query(server.base_url)
+    default_query = dict(parse_qsl(query, keep_blank_values=True))
     if server.api_version is not None:
         return openai.AsyncAzureOpenAI(
-            azure_endpoint=server.base_url,
+            azure_endpoint=base_url,
+            default_query=default_query,
             api_version=server.api_version,
             api_key=api_key,
             default_headers=dict(server.headers),
@@ -119,7 +125,8 @@ def _make_package_client(
             http_client=http_client,
         )
     return openai.AsyncOpenAI(
-        base_url=server.base_url,
+        base_url=base_url,
+        default_query=default_query,
         api_key=api_key,
         default_headers=dict(server.headers),
         timeout=timeout,

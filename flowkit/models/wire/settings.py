@@ -180,6 +180,16 @@ def plain_url(base_url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
+def split_query(base_url: str) -> tuple[str, str]:
+    """Split the address into what a request's path is appended to, and its query.
+
+    >>> split_query("https://gateway.example/v1/?key=1")
+    ('https://gateway.example/v1', 'key=1')
+    """
+    address, _, query = base_url.partition("#")[0].partition("?")
+    return address.rstrip("/"), query
+
+
 def _plain(value: Any) -> JSON:
     if isinstance(value, tuple):
         return [_plain(item) for item in cast(tuple[Any, ...], value)]
