@@ -356,9 +356,28 @@ def test_for_every_conversation_the_body_is_one_that_the_vendor_takes(
         replace(message, provider=tuple(_moved(item, settings) for item in message.provider))
         if isinstance(message, AssistantMessage)
         else message
-        for message in said
+        for message in _number_calls(said)
     ]
     build(*mine_now, UserMessage("Go on."), settings=settings, tools=(TOOL,))
+
+
+def _number_calls(said: list[Message]) -> list[Message]:
+    """Give each answer ids of its own, as the assembler and `mend` do; results are those of the answer before them."""
+    numbered: list[Message] = []
+    number = 0
+    for message in said:
+        if isinstance(message, AssistantMessage):
+            number += 1
+            calls = tuple(replace(call, id=f"{call.id}{number}") for call in message.calls)
+            marks = tuple(
+                replace(item, data={"id": f"{cast(Any, item.data)['id']}{number}"}) if item.kind == "tool_use" else item
+                for item in message.provider
+            )
+            message = replace(message, calls=calls, provider=marks)
+        elif isinstance(message, ToolMessage):
+            message = replace(message, call_id=f"{message.call_id}{number}")
+        numbered.append(message)
+    return numbered
 
 
 def _moved(item: ProviderData, settings: Settings) -> ProviderData:

@@ -288,7 +288,7 @@ def test_cache_that_is_off_says_so(flowkit: Command, monkeypatch: pytest.MonkeyP
     ("words", "app", "count"),
     [
         ((), "shop.py", 4),
-        (("--from", "knowledge"), "knowledge.py", 5),
+        (("--from", "knowledge"), "knowledge.py", 6),
         (("--from", "assistant"), "assistant.py", 3),
         (("--from", "order_check"), "order_check.yaml", 4),
     ],

@@ -5,7 +5,6 @@ It is called like any other server, over HTTP, with a key that only this process
 
 import os
 import secrets
-import socket
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +43,7 @@ class LlamaServer:
         parameters.ui = False
         parameters.verbosity = -1
         parameters.hostnames = ["127.0.0.1"]
-        parameters.port = _free_port()
+        parameters.port = 0  # the system chooses one; a port that was free a moment ago may be taken
         parameters.cors_origins = "http://127.0.0.1"
         self.api_key = secrets.token_urlsafe(16)
         parameters.api_keys = [self.api_key]
@@ -72,10 +71,3 @@ def require_xllamacpp() -> None:
             "the embedded model needs the package xllamacpp, which has wheels for Linux, macOS 13 and Windows x64 "
             f"(here: {sys.platform}): pip install 'flowkit-agents[local]', or give --base-url or OPENAI_API_KEY"
         )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

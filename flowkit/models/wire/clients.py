@@ -53,6 +53,8 @@ class _Held:
     holder: AsyncGenerator[None, None]
 
 
+_LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=4.0)
+"""Those of the package, but for the last, which is 5 s there: many servers close an idle connection after just that."""
 _SENDING: ContextVar[ModelServer | None] = ContextVar("flowkit_sending", default=None)
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ModelServer, _Held]] = WeakKeyDictionary()
 
@@ -138,7 +140,9 @@ def _make_package_client(
 def _make_http_client(server: ModelServer, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
     given = server.http_client
     if given is None:
-        return openai.DefaultAsyncHttpxClient(timeout=timeout, verify=_tls(), event_hooks={"request": [_keep_at_home]})
+        return openai.DefaultAsyncHttpxClient(
+            timeout=timeout, verify=_tls(), limits=_LIMITS, event_hooks={"request": [_keep_at_home]}
+        )
     made = given if isinstance(given, httpx2.AsyncClient) else given() if callable(given) else given
     if not isinstance(made, httpx2.AsyncClient):
         raise ConfigurationError(
