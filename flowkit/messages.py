@@ -211,7 +211,7 @@ _COUNTS = (
 
 
 FinishReason = Literal["stop", "tool_calls", "length", "content_filter", "error", "unknown"]
-"""Return the reason that a turn ended; `function_call` becomes `tool_calls`, a missing reason `unknown`."""
+"""The reason that a turn ended; `function_call` becomes `tool_calls`, a missing reason `unknown`."""
 
 
 @dataclass(frozen=True, slots=True)

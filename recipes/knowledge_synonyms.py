@@ -1,7 +1,7 @@
-"""Korean words that mean the same, of three origins: one language has "월급", "급여" and "페이" for pay.
+"""Groups of Korean words that mean the same, such as "월급" and "급여" for pay.
 
-A search by words finds only what is written; these groups let it find what is meant. They hold words of any office,
-which a company may add its own to.
+A search by words finds only what is written; these groups let it find what is meant. They cover a common office;
+a company adds words of its own.
 """
 
 _GROUPS = """

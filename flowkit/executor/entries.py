@@ -71,7 +71,7 @@ class Extra:
     attempts_before: int = 0
     """How many attempts at it earlier processes made."""
     age_s: float | None = None
-    """Return the age of its result, if it came from a cache."""
+    """The age of its result in seconds, if it came from a cache."""
     asks_person: bool | None = None
     """The answer of the tool's approval rule; None before it was called."""
     because: str | None = None
@@ -193,7 +193,7 @@ class Entry:
         self.plan = plan
         self.parent = parent
         self.is_within = parent is not None and (parent.plan is not None or parent.is_within)
-        """Return whether a running tool made it."""
+        """Whether a running tool made it."""
         self.order = order
         self.phase: int = phases.NEW
         self.missing = 0
@@ -210,7 +210,7 @@ class Entry:
         self.ended_s: float | None = None
         self.worker: asyncio.Task[None] | None = None
         self.key: Hashable | None = None
-        """Return the key that equal reads share."""
+        """The key that equal reads share."""
         self.on_end: Sequence[Callable[[Entry], None]] = ()
         """Called when its outcome is reported; here and not in `extra`, since each node of a control has one."""
         self.extra: Extra | None = None

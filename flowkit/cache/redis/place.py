@@ -62,7 +62,7 @@ class RedisAddress:
         self.shown = hide_password(url)
         self.timeout_s = timeout_s
         self.name = f"{parts.hostname}:{port}{parts.path}"
-        """Return the part of the address that identifies the place, without the credentials."""
+        """The part of the address that identifies the place, without the credentials."""
         self._url = scheme + url[len(parts.scheme) :]
 
     def make_pool(self, address: Address, greet: Any) -> Any:

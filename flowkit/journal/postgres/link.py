@@ -54,7 +54,7 @@ class PostgresLink:
         self._connection: psycopg.Connection[Any] | None = None
         self._pid = os.getpid()
         self.times_opened = 0
-        """Return the number of connections made in this process; a larger number than before means one was lost."""
+        """The number of connections made in this process; a larger number than before means one was lost."""
         self._is_unreplicated = False
 
     @property
